@@ -1,0 +1,51 @@
+# make setup | quickstart | test | lint | clean.  Needs Python 3.11, make and a C compiler; everything else goes into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python cli.py
+OUT := quickstart
+
+.PHONY: setup quickstart quickstart-bc quickstart-dsrl test lint clean
+
+setup: $(VENV)/.installed
+
+# robomimic's egl_probe builds with CMake at install time and fails with CMake 4: a wheel of an older one goes on PATH.
+$(VENV)/.installed: setup.cfg pyproject.toml overrides.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"found Python {v[0]}.{v[1]}, expected 3.11 or 3.12: make PYTHON=/path/to/python3.11") if v[:2] not in ((3, 11), (3, 12)) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 'cmake<4'
+	PATH="$(BIN):$$PATH" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --override overrides.txt -e '.[dev]'
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+quickstart: quickstart-bc quickstart-dsrl
+	@echo "See $(OUT)/: results, plots, videos; tensorboard --logdir $(OUT)/runs"
+
+# Scripted demonstrations -> diffusion policy -> success rate and video, on Lift.
+quickstart-bc: setup
+	rm -rf $(OUT)/bc $(OUT)/runs
+	$(RUN) collect --task lift --n_demos 200 --output $(OUT)/lift_scripted.hdf5
+	$(RUN) fit --config configs/bc_quickstart.yaml --data.path $(OUT)/lift_scripted.hdf5
+	$(RUN) plot --logdir $(OUT)/runs --output $(OUT)/bc_training.png
+	$(RUN) evaluate --checkpoint $(OUT)/bc/policy.safetensors --n_episodes 100 --output $(OUT)/bc_results.json
+	$(RUN) record --checkpoint $(OUT)/bc/policy.safetensors --n_episodes 2 --output $(OUT)/videos/bc
+
+# A policy of only four demonstrations -> SAC in its noise space -> both side by side, on the same initial states.
+quickstart-dsrl: setup
+	rm -rf $(OUT)/bc_weak $(OUT)/dsrl
+	$(RUN) collect --task lift --n_demos 4 --seed 1 --output $(OUT)/lift_few.hdf5
+	$(RUN) fit --config configs/bc_quickstart_weak.yaml
+	$(RUN) dsrl --config configs/dsrl_quickstart.yaml --bc_checkpoint $(OUT)/bc_weak/policy.safetensors --output $(OUT)/dsrl
+	$(RUN) plot --logdir $(OUT)/dsrl --output $(OUT)/dsrl_training.png
+	$(RUN) evaluate --checkpoint $(OUT)/bc_weak/policy.safetensors --sac $(OUT)/dsrl/sac_best.zip --n_episodes 100 --output $(OUT)/dsrl_results.json
+	$(RUN) record --checkpoint $(OUT)/bc_weak/policy.safetensors --sac $(OUT)/dsrl/sac_best.zip --n_episodes 2 --output $(OUT)/videos/dsrl
+
+clean:
+	rm -rf $(VENV) $(OUT) build *.egg-info

@@ -1,0 +1,8 @@
+"""The one exception that means "the user can mend this"."""
+
+
+class UserError(Exception):
+    """A mistake in a command's input: the message names what, where, found, expected and how to mend it.
+
+    ``cli.py`` prints the message alone on stderr and exits with status 2; nothing catches it on the way.
+    """

@@ -1,0 +1,62 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import UserError
+
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write to; rename it into place on success, remove it on any exception.
+
+    Missing parent folders are created. The file is flushed to disk before the rename, so that after a power cut the
+    old file or the new one is there.
+
+    Raises:
+        UserError: the folder cannot be created or written, or the disk is full.
+    """
+    target = Path(target)
+    partial = _touch_beside(target)
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except OSError as error:
+        if error.errno not in OUT_OF_SPACE:
+            raise
+        raise UserError(f"cannot write {target}: {os.strerror(error.errno)}. An earlier file is intact.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_writable(target: str | Path) -> None:
+    """Find out before long work whether ``atomic_path`` will be able to write; leaves nothing behind but the folder.
+
+    Raises:
+        UserError: it will not.
+    """
+    _touch_beside(Path(target)).unlink()
+
+
+def _touch_beside(target: Path) -> Path:
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}. Choose another output path.") from error
+    return partial
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
