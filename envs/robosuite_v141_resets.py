@@ -1,0 +1,164 @@
+"""robosuite 1.4.1: the initial states of its resets without its rebuilds, and its model files."""
+
+import warnings
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+
+from common.errors import UserError
+from envs.robosuite_v141 import MujocoEnv, model_and_data
+
+# ruff: noqa: I001 - envs.robosuite_v141 prepares these imports
+import mujoco
+from robosuite.utils.mjcf_utils import array_to_string
+
+# Environments of which nothing but `draw_model` varies when robosuite rebuilds the model.
+_FAST_RESET = ("Lift", "PickPlaceCan", "NutAssemblySquare")
+_CUBE_SIZE_MIN, _CUBE_SIZE_MAX = 0.020, 0.022  # m, half sizes: robosuite/environments/manipulation/lift.py
+_CUBE_DENSITY = 1000.0  # kg/m^3: robosuite's default for generated objects
+
+
+def can_reset_without_rebuild(env: MujocoEnv) -> bool:
+    """Whether ``seeded_reset`` knows all that a rebuild of this environment's model would vary."""
+    return type(env).__name__ in _FAST_RESET
+
+
+def seeded_reset(env: MujocoEnv, seed: int) -> None:
+    """Bring ``env`` to the state that ``np.random.seed(seed)`` and robosuite's own hard reset give.
+
+    robosuite rebuilds the whole model (0.2-1.5 s) at every hard reset, of which only Lift's cube size is random. Here
+    the model stays, the same numbers are drawn in the same order, and the cube's size is written into it. The global
+    state of numpy's legacy generator, which robosuite draws from, is put back afterwards.
+    """
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        if can_reset_without_rebuild(env):
+            if type(env).__name__ == "Lift":
+                set_cube_size(env, np.array([np.random.uniform(_CUBE_SIZE_MIN, _CUBE_SIZE_MAX) for _ in range(3)]))
+            env.sim.reset()
+            env._reset_internal()
+        else:
+            env.hard_reset = True
+            env.reset()
+    finally:
+        np.random.set_state(before)
+    _forward_afresh(env)
+
+
+def reset_to_state(env: MujocoEnv, state: np.ndarray) -> None:
+    """Begin an episode at ``state`` (S,), a flattened MjSimState.
+
+    As after robosuite's reset, the posture that the controller's null-space torques hold is the arm's own in that
+    state: so the actions of a demonstration, replayed from its ``states[0]``, give back its states exactly.
+    """
+    model, _ = model_and_data(env)
+    qpos = state[1 : 1 + model.nq]
+    usual = [robot.init_qpos for robot in env.robots]
+    for robot in env.robots:
+        robot.init_qpos = qpos[robot._ref_joint_pos_indexes]
+    env.sim.reset()
+    env.deterministic_reset = True
+    env._reset_internal()
+    env.deterministic_reset = False
+    for robot, init_qpos in zip(env.robots, usual, strict=True):
+        robot.init_qpos = init_qpos
+    env.sim.set_state_from_flattened(state)
+    for robot in env.robots:
+        # In the first substep of an episode robosuite's controller uses what it saw when it was made: with the arm in
+        # place and the fingers not. Positions are those of `state` already, velocities may not be.
+        mass_matrix = robot.controller.mass_matrix
+        robot.controller.update(force=True)
+        robot.controller.mass_matrix = mass_matrix
+    _forward_afresh(env)
+
+
+def _forward_afresh(env: MujocoEnv) -> None:
+    """Compute all that derives from the state, with the solver's warm start where every episode begins: at zero.
+
+    It would else depend on how the state was reached, and a replay would drift from its original by rounding.
+    """
+    env.sim.data.qacc_warmstart[:] = 0.0
+    env.sim.forward()
+
+
+def set_cube_size(env: MujocoEnv, size: np.ndarray) -> None:
+    """Give Lift's cube the half sizes ``size`` (3,) in m, and the mass, inertia and bounds that follow from them."""
+    model, data = model_and_data(env)
+    body = env.sim.model.body_name2id("cube_main")
+    geoms = np.flatnonzero(model.geom_bodyid == body)
+    model.geom_size[geoms] = size
+    model.geom_rbound[geoms] = np.linalg.norm(size)
+    model.geom_aabb[geoms, 3:] = size
+    nodes = model.body_bvhadr[body] + np.arange(model.body_bvhnum[body])
+    model.bvh_aabb[nodes, 3:] = size
+    x, y, z = size**2
+    mass = 8 * _CUBE_DENSITY * size.prod()
+    model.body_mass[body] = mass
+    model.body_inertia[body] = mass * np.array([y + z, x + z, x + y]) / 3
+    mujoco.mj_setConst(model, data)
+    # robosuite's own description of the cube: placement reads its size, and the model file is made of it.
+    env.cube.size = list(size)
+    for geom in _cube_geoms(env.model.root):
+        geom.set("size", array_to_string(size))
+
+
+def _cube_geoms(root: ElementTree.Element) -> list[ElementTree.Element]:
+    """Lift's cube's geoms in an MJCF tree: they alone are named after it."""
+    return [geom for geom in root.iter("geom") if geom.get("name", "").startswith("cube_g0")]
+
+
+def model_xml(env: MujocoEnv) -> str:
+    """robosuite's MJCF with the cube's present size, in the form that ``load_model_xml`` and Robomimic reload."""
+    return env.edit_model_xml(env.model.get_xml())
+
+
+def load_model_xml(env: MujocoEnv, xml: str) -> bool:
+    """Make the simulated model that of ``xml``, a demonstration's ``model_file``; whether that took a rebuild.
+
+    Paths of meshes and textures on the machine that wrote the file are replaced by this installation's. A file of a
+    robosuite before 1.4, which 1.4.1 cannot load, is replaced by 1.4.1's own model, with the cube of the file.
+
+    Raises:
+        UserError: ``xml`` is not a model that this MuJoCo can read, or is one of another task.
+    """
+    try:
+        wanted = env.edit_model_xml(xml)
+        cube = _cube_geoms(ElementTree.fromstring(wanted)) if type(env).__name__ == "Lift" else []
+        if cube:
+            set_cube_size(env, np.array([float(number) for number in cube[0].get("size", "").split()]))
+        if wanted == model_xml(env):
+            return False
+        theirs = mujoco.MjModel.from_xml_string(wanted)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"model_file is not a model that MuJoCo {mujoco.__version__} can read: {error}") from error
+    ours, _ = model_and_data(env)
+    if _names(theirs, "joint") != _names(ours, "joint"):
+        raise UserError(
+            f"model_file is not one of {type(env).__name__}: its joints are {_names(theirs, 'joint')}, expected "
+            f"{_names(ours, 'joint')}."
+        )
+    missing = set(_names(ours, "geom")) - set(_names(theirs, "geom"))
+    if missing:
+        warnings.warn(
+            "model_file was written by a robosuite before 1.4 (it lacks "
+            f"{len(missing)} of 1.4.1's geoms): simulating 1.4.1's own model instead",
+            stacklevel=3,
+        )
+        return False
+    env.reset_from_xml_string(wanted)
+    return True
+
+
+def _names(model: mujoco.MjModel, kind: str) -> list[str]:
+    """Names of all joints or geoms of a model, in its order."""
+    count = {"joint": model.njnt, "geom": model.ngeom}[kind]
+    return [getattr(model, kind)(i).name for i in range(count)]
+
+
+def rebuild(env: MujocoEnv) -> None:
+    """Give ``env`` robosuite's own model again, after another was loaded."""
+    before = np.random.get_state()
+    env.hard_reset = True
+    env.reset()
+    np.random.set_state(before)
