@@ -1,0 +1,1 @@
+"""Robomimic data: the hdf5 file, action chunks, the LightningDataModule."""

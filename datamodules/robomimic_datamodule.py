@@ -1,0 +1,182 @@
+"""Robomimic low-dim files as a LightningDataModule."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from common.errors import UserError
+from datamodules.batches import TensorBatches
+from datamodules.chunks import ChunkDataset, window_chunks
+from datamodules.hdf5 import DatasetFile
+
+Task = Literal["lift", "can", "square"]
+DEFAULT_OBS_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
+
+
+class RobomimicDataModule(LightningDataModule):
+    """Action chunks from one or several Robomimic files, held as tensors on the training device.
+
+    Dimensions, ``env_args`` and fingerprint come from the files' headers at construction, so that the model can be
+    built before any data is read.
+
+    Args:
+        path: an hdf5 file, or a list of files of the same task.
+        task: null for another task, which the file's env_args then describe; needed for rollouts where it has none.
+        obs_keys: observation keys to concatenate, in this order.
+        pred_horizon: actions per chunk.
+        batch_size: chunks per batch (and per GPU).
+        train_filter_key: mask naming the training demonstrations; null takes all.
+        val_filter_key: mask naming the validation demonstrations; null: no validation loss.
+        pad_end: let chunks run over the end of an episode by repeating its last action.
+        seed: of the shuffling (linked from seed_everything).
+    """
+
+    train_chunks: ChunkDataset
+    val_chunks: ChunkDataset
+
+    def __init__(
+        self,
+        path: str | list[str],
+        task: Task | None = None,
+        obs_keys: Sequence[str] = DEFAULT_OBS_KEYS,
+        pred_horizon: int = 4,
+        batch_size: int = 256,
+        train_filter_key: str | None = "train",
+        val_filter_key: str | None = "valid",
+        pad_end: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in {"pred_horizon": pred_horizon, "batch_size": batch_size}.items():
+            if value < 1:
+                raise UserError(f"data.{name} is {value}: expected at least 1")
+        self.paths = [Path(path)] if isinstance(path, str) else [Path(each) for each in path]
+        if not self.paths:
+            raise UserError("data.path is an empty list: name at least one hdf5 file")
+        if len(obs_keys) == 0:
+            raise UserError("data.obs_keys is empty: name at least one observation key")
+        self.task = task
+        self.obs_keys = tuple(obs_keys)
+        self.pred_horizon = pred_horizon
+        self.batch_size = batch_size
+        self.train_filter_key = train_filter_key
+        self.val_filter_key = val_filter_key
+        self.pad_end = pad_end
+        self.seed = seed
+        self._train_batches: TensorBatches | None = None
+        self._position: dict[str, Any] = {}
+        self._read_headers()
+
+    def _read_headers(self) -> None:
+        headers = [_read_header(path, self.obs_keys) for path in self.paths]
+        dims, env_args, digests = zip(*headers, strict=True)
+        for path, other_dims, other_env_args in zip(self.paths, dims, env_args, strict=True):
+            if other_dims != dims[0]:
+                raise UserError(f"{path} has dims {other_dims}, {self.paths[0]} has {dims[0]}: expected the same task")
+            if _env_name(other_env_args) != _env_name(env_args[0]):
+                raise UserError(
+                    f"{path} is of {_env_name(other_env_args)}, {self.paths[0]} of {_env_name(env_args[0])}: "
+                    "expected files of one task"
+                )
+        self.obs_dims = {key: dims[0][key] for key in self.obs_keys}
+        self.action_dim = dims[0]["actions"]
+        self.env_args: dict[str, Any] | None = env_args[0]
+        # One file: its own hash, as sha256sum prints it.
+        self.data_sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the files and cut the windows, once."""
+        if hasattr(self, "train_chunks"):
+            return
+        self.train_chunks = self._chunks(self.train_filter_key)
+        if len(self.train_chunks) == 0:
+            raise UserError(
+                f"{self._names()}: every demonstration is shorter than pred_horizon {self.pred_horizon}: "
+                "choose a shorter pred_horizon, or set data.pad_end"
+            )
+        if self.train_chunks.skipped:
+            warnings.warn(
+                f"{self._names()}: skipped {self.train_chunks.skipped} demonstrations shorter than pred_horizon "
+                f"{self.pred_horizon}",
+                stacklevel=2,
+            )
+        if self.val_filter_key is None:
+            self.val_chunks = ChunkDataset(torch.empty(0, 0), torch.empty(0, 0, 0))
+        else:
+            self.val_chunks = self._chunks(self.val_filter_key)
+
+    def _chunks(self, filter_key: str | None) -> ChunkDataset:
+        episodes: list[tuple[Tensor, Tensor]] = []
+        for path in self.paths:
+            with DatasetFile(path) as file:
+                for name in file.names(filter_key):
+                    demonstration = file.read(name, self.obs_keys)
+                    obs = torch.cat([torch.from_numpy(demonstration.obs[key]).float() for key in self.obs_keys], -1)
+                    episodes.append((obs, torch.from_numpy(demonstration.actions).float()))
+        return window_chunks(episodes, self.pred_horizon, self.pad_end)
+
+    def _names(self) -> str:
+        return ", ".join(str(path) for path in self.paths)
+
+    def train_dataloader(self) -> TensorBatches:
+        # trainer.overfit_batches asks for the same few batches over and over.
+        shuffle = self.trainer is None or not self.trainer.overfit_batches  # type: ignore[attr-defined]
+        self._train_batches = self._batches(self.train_chunks, shuffle)
+        if self._position:
+            self._train_batches.load_state_dict(self._position)
+        return self._train_batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position within the epoch.
+
+        Lightning would keep a loader's position by itself, but forgets it once an optimiser's schedule has asked for
+        the number of steps (``estimated_stepping_batches`` builds the loader before the state is there).
+        """
+        return {} if self._train_batches is None else self._train_batches.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Start the next training epoch where ``state_dict`` was taken."""
+        self._position = state_dict
+
+    def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
+        return self._batches(self.val_chunks) if len(self.val_chunks) else []
+
+    def test_dataloader(self) -> TensorBatches | list[TensorBatches]:
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> TensorBatches | list[TensorBatches]:
+        return self.val_dataloader()
+
+    def _batches(self, chunks: ChunkDataset, shuffle: bool = False) -> TensorBatches:
+        device, rank, world_size = torch.device("cpu"), 0, 1
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        tensors = (chunks.obs.to(device), chunks.actions.to(device))
+        return TensorBatches(tensors, self.batch_size, shuffle, self.seed, rank, world_size)
+
+
+def _read_header(path: Path, obs_keys: Sequence[str]) -> tuple[dict[str, int], dict[str, Any] | None, str]:
+    """Sizes of the wanted keys and of "actions", env_args, fingerprint."""
+    with DatasetFile(path) as file:
+        dims = file.obs_dims()
+        missing = [key for key in obs_keys if key not in dims]
+        if missing:
+            raise UserError(
+                f"{path}: no observation key {', '.join(missing)}. Those there: {', '.join(sorted(dims))}. "
+                "Choose with data.obs_keys."
+            )
+        first = file.read(file.names()[0], list(obs_keys))
+        sizes = {key: dims[key] for key in obs_keys} | {"actions": first.actions.shape[1]}
+        return sizes, file.env_args, file.sha256
+
+
+def _env_name(env_args: dict[str, Any] | None) -> str:
+    return "an unnamed environment" if env_args is None else json.dumps(env_args["env_name"])

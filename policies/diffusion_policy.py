@@ -1,0 +1,129 @@
+"""A diffusion policy over action chunks, in plain PyTorch."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from common.errors import UserError
+from policies.normalizer import MinMaxNormalizer
+from policies.schedule import cosine_alphas_cumprod, ddim_plan, ddim_timesteps
+from policies.spec import PolicySpec
+from policies.storage import read_policy, write_policy
+
+
+class DiffusionPolicy(nn.Module):
+    """Maps raw observations to chunks of environment actions by denoising.
+
+    The normalisers live inside: observations (B, obs_dim) come in raw units, actions (B, pred_horizon, action_dim)
+    leave in the environment's units, within [-1, 1].
+
+    Args:
+        spec: dimensions, network and diffusion settings.
+    """
+
+    alphas_cumprod: Tensor
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.network = spec.network.build(
+            spec.obs_dim, spec.action_dim, spec.pred_horizon, spec.diffusion.num_train_timesteps
+        )
+        self.obs_normalizer = MinMaxNormalizer((spec.obs_dim,))
+        # Each position in the window has its own range, as in the seed recipe (the window is flattened there).
+        self.action_normalizer = MinMaxNormalizer((spec.pred_horizon, spec.action_dim))
+        alphas_cumprod = cosine_alphas_cumprod(spec.diffusion.num_train_timesteps)
+        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+        self.register_buffer("_signal", alphas_cumprod.sqrt().float(), persistent=False)
+        self.register_buffer("_noise", (1 - alphas_cumprod).sqrt().float(), persistent=False)
+
+    @property
+    def chunk_shape(self) -> tuple[int, int]:
+        """(pred_horizon, action_dim)."""
+        return self.spec.pred_horizon, self.spec.action_dim
+
+    def normalize_obs(self, obs: Tensor) -> Tensor:
+        """(B, obs_dim) raw units -> [-1, 1] over the training data's range."""
+        return self.obs_normalizer.normalize(obs)
+
+    def loss(self, obs: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Mean squared error of the predicted noise at random timesteps (Ho et al. 2020, eq. 14).
+
+        Args:
+            obs: (B, obs_dim), raw units.
+            actions: (B, pred_horizon, action_dim), environment units.
+            generator: source of the timesteps and the noise.
+
+        Returns:
+            A scalar.
+        """
+        batch = obs.shape[0]
+        steps = self.spec.diffusion.num_train_timesteps
+        timestep = torch.randint(0, steps, (batch,), device=obs.device, generator=generator)
+        noise = torch.randn(actions.shape, device=obs.device, dtype=actions.dtype, generator=generator)
+        clean = self.action_normalizer.normalize(actions)
+        signal_level = self.get_buffer("_signal")[timestep].view(-1, 1, 1)
+        noise_level = self.get_buffer("_noise")[timestep].view(-1, 1, 1)
+        predicted = self.network(signal_level * clean + noise_level * noise, timestep, self.normalize_obs(obs))
+        return mse_loss(predicted.float(), noise)
+
+    def decode(self, obs: Tensor, noise: Tensor, ddim_steps: int | None = None) -> Tensor:
+        """Denoise ``noise`` into actions: deterministic DDIM, differentiable in ``noise``.
+
+        Args:
+            obs: (B, obs_dim), raw units.
+            noise: (B, pred_horizon, action_dim), standard normal where actions are to be sampled.
+            ddim_steps: number of denoising steps; None takes the policy's own.
+
+        Returns:
+            (B, pred_horizon, action_dim) actions in [-1, 1].
+        """
+        diffusion = self.spec.diffusion
+        steps = diffusion.ddim_steps if ddim_steps is None else ddim_steps
+        plan = ddim_plan(self.alphas_cumprod, ddim_timesteps(diffusion.num_train_timesteps, steps, diffusion.spacing))
+        normalized_obs = self.normalize_obs(obs)
+        sample = noise
+        for step in plan:
+            timestep = torch.full((obs.shape[0],), step.timestep, dtype=torch.long, device=obs.device)
+            epsilon = self.network(sample, timestep, normalized_obs)
+            clean = (sample - step.noise_in * epsilon) / step.signal_in
+            if diffusion.clip_sample:
+                clean = clean.clamp(-1, 1)
+            sample = step.signal_out * clean + step.noise_out * epsilon
+        return self.action_normalizer.denormalize(sample).clamp(-1, 1)
+
+    def sample(self, obs: Tensor, generator: torch.Generator | None = None, ddim_steps: int | None = None) -> Tensor:
+        """``decode`` of standard normal noise: (B, obs_dim) -> (B, pred_horizon, action_dim)."""
+        noise = torch.randn(obs.shape[0], *self.chunk_shape, device=obs.device, generator=generator)
+        return self.decode(obs, noise, ddim_steps)
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file with the spec inside, whole or not at all."""
+        write_policy(path, self.spec, self.state_dict())
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "DiffusionPolicy":
+        """Load for inference: what ``save`` wrote, or a Lightning checkpoint (``.ckpt``, its EMA weights).
+
+        Raises:
+            UserError: the file is missing, is neither kind, is damaged, or would execute code.
+        """
+        spec, tensors = read_policy(Path(path))
+        policy = cls(spec)
+        shapes = {name: list(value.shape) for name, value in policy.state_dict().items()}
+        found = {name: list(value.shape) for name, value in tensors.items() if value.layout == torch.strided}
+        if shapes != found:
+            name = next(name for name in sorted({**shapes, **found}) if shapes.get(name) != found.get(name))
+            raise UserError(
+                f"checkpoint {path}: the weights do not fit its own description, such as {name}: found shape "
+                f"{found.get(name)}, expected {shapes.get(name)}"
+            )
+        policy.load_state_dict(tensors)
+        if not all(bool(torch.isfinite(value.float()).all()) for value in tensors.values()):
+            raise UserError(f"checkpoint {path} holds weights that are not finite: choose an earlier checkpoint")
+        return policy.to(device).eval().requires_grad_(False)
+
+
+load_policy = DiffusionPolicy.load

@@ -1,0 +1,72 @@
+"""Noise-prediction networks: the part of a diffusion policy that is trained."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class NoiseNetwork(nn.Module):
+    """Base class of everything that may be named as a policy's network.
+
+    Subclasses take ``obs_dim``, ``action_dim`` and ``pred_horizon`` first, then options of their own, which must be
+    plain JSON values because they are stored in checkpoints.
+    """
+
+    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
+        """Predict the noise in an action chunk.
+
+        Args:
+            noisy_actions: (B, pred_horizon, action_dim), normalised.
+            timestep: (B,) int64 diffusion timesteps, 0 is the cleanest.
+            obs: (B, obs_dim), normalised.
+
+        Returns:
+            (B, pred_horizon, action_dim) predicted noise.
+        """
+        raise NotImplementedError
+
+
+def sinusoidal_table(num_timesteps: int, dim: int) -> Tensor:
+    """(num_timesteps, dim) embedding of integer timesteps: sines, then cosines (Vaswani et al. 2017, section 3.5)."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10_000.0) / (half - 1) * torch.arange(half, dtype=torch.float64))
+    angles = torch.arange(num_timesteps, dtype=torch.float64)[:, None] * frequencies[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
+
+
+class MLPNoiseNetwork(NoiseNetwork):
+    """concat(noisy chunk, observation, time embedding) -> hidden x [Linear, LayerNorm, Mish] -> Linear.
+
+    Args:
+        obs_dim: size of the flat observation.
+        action_dim: size of one action.
+        pred_horizon: actions per chunk.
+        num_train_timesteps: length of the diffusion schedule, the rows of the time embedding.
+        hidden_dims: width of each hidden layer.
+        time_dim: size of the sinusoidal time embedding; even, at least 4.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        pred_horizon: int,
+        num_train_timesteps: int = 100,
+        hidden_dims: Sequence[int] = (1024, 1024, 1024),
+        time_dim: int = 128,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("time_table", sinusoidal_table(num_train_timesteps, time_dim), persistent=False)
+        layers: list[nn.Module] = []
+        width = pred_horizon * action_dim + obs_dim + time_dim
+        for hidden in hidden_dims:
+            layers += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.Mish()]
+            width = hidden
+        self.layers = nn.Sequential(*layers, nn.Linear(width, pred_horizon * action_dim))
+
+    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
+        time = self.get_buffer("time_table")[timestep]  # (B, time_dim): a gather, not 64 sines per sample
+        features = torch.cat([noisy_actions.flatten(1), obs, time], dim=-1)
+        return self.layers(features).view_as(noisy_actions)

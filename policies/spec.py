@@ -1,0 +1,147 @@
+"""What a policy is, apart from its weights: plain values that are stored with it and rebuild it."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from common.errors import UserError
+from policies.class_paths import network_class
+from policies.networks import NoiseNetwork
+from policies.schedule import DiffusionConfig
+
+# Raised when the meaning of a stored field changes; a file of another version is refused with a message.
+FORMAT_VERSION = 1
+# How a network's constructor reacts to options that make no sense to it.
+REFUSALS = (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError, LookupError)
+
+
+@dataclass
+class NetworkConfig:
+    """The noise network by name.
+
+    Args:
+        class_path: import path of a ``policies.networks.NoiseNetwork`` subclass.
+        init_args: its options beside the dimensions; plain JSON values.
+    """
+
+    class_path: str = "policies.networks.MLPNoiseNetwork"
+    init_args: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def describe(cls, factory: Callable[..., NoiseNetwork]) -> "NetworkConfig":
+        """The description of a ``NoiseNetwork`` class, or of a ``functools.partial`` that gives it keyword options."""
+        described = factory
+        while isinstance(described, partial):
+            # jsonargparse hands the class to its own instantiator as an argument.
+            described = described.args[-1] if described.args else described.func
+        init_args = dict(factory.keywords) if isinstance(factory, partial) else {}
+        return cls(f"{described.__module__}.{described.__qualname__}", init_args)
+
+    def build(self, obs_dim: int, action_dim: int, pred_horizon: int, num_train_timesteps: int) -> NoiseNetwork:
+        """Instantiate the network.
+
+        Raises:
+            UserError: the class cannot be imported, is no ``NoiseNetwork``, or refuses the options.
+        """
+        found = network_class(self.class_path)
+        try:
+            return found(
+                obs_dim=obs_dim,
+                action_dim=action_dim,
+                pred_horizon=pred_horizon,
+                num_train_timesteps=num_train_timesteps,
+                **self.init_args,
+            )
+        except REFUSALS as error:
+            raise UserError(f"network {self.class_path} does not accept init_args {self.init_args}: {error}") from error
+
+
+@dataclass
+class PolicySpec:
+    """Everything but the weights.
+
+    Args:
+        obs_dims: observation key -> size, in the order in which they are concatenated.
+        action_dim: size of one action.
+        pred_horizon: actions per chunk.
+        network: the noise network.
+        diffusion: the diffusion process.
+        env_args: Robomimic's description of the environment, None where the data had none.
+        task: "lift", "can", "square", or None for another one.
+        data_sha256: fingerprint of the training data.
+        weights: "ema" or "raw".
+        train_step: optimiser steps behind the weights.
+    """
+
+    obs_dims: dict[str, int]
+    action_dim: int
+    pred_horizon: int
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    env_args: dict[str, Any] | None = None
+    task: str | None = None
+    data_sha256: str | None = None
+    weights: str = "raw"
+    train_step: int = 0
+
+    @property
+    def obs_keys(self) -> list[str]:
+        return list(self.obs_dims)
+
+    @property
+    def obs_dim(self) -> int:
+        return sum(self.obs_dims.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the format version."""
+        return {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str) -> "PolicySpec":
+        """Rebuild from ``to_dict``'s result.
+
+        Args:
+            values: what the file held.
+            source: the file's name, for messages.
+
+        Raises:
+            UserError: another format version, or fields that are missing, unknown or of the wrong kind.
+        """
+        if not isinstance(values, dict) or "format_version" not in values:
+            raise UserError(f"{source} is not a policy of this project: it carries no policy description")
+        version = values["format_version"]
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{source} has policy format {version!r}, this version of the project reads format {FORMAT_VERSION}: "
+                "export the policy again with the version that trained it, or train again"
+            )
+        fields = {key: value for key, value in values.items() if key != "format_version"}
+        try:
+            fields["network"] = NetworkConfig(**fields["network"])
+            fields["diffusion"] = DiffusionConfig(**fields["diffusion"])
+            spec = cls(**fields)
+            spec._check()
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{source} holds a damaged policy description: {error}") from error
+        return spec
+
+    def _check(self) -> None:
+        dims = {"action_dim": self.action_dim, "pred_horizon": self.pred_horizon}
+        if not isinstance(self.obs_dims, dict) or not self.obs_dims:
+            raise ValueError(f"obs_dims must map observation keys to sizes, found {self.obs_dims!r}")
+        for name, value in {**dims, **self.obs_dims}.items():
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1_000_000:
+                raise ValueError(f"{name} must be a positive whole number, found {value!r}")
+        if not isinstance(self.network.class_path, str) or not isinstance(self.network.init_args, dict):
+            raise ValueError("network needs a class_path (text) and init_args (a mapping)")
+        kinds = {"env_args": dict, "task": str, "data_sha256": str}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise ValueError(f"{name} must be a {kind.__name__} or null, found {value!r}")
+        if self.weights not in ("ema", "raw") or not isinstance(self.train_step, int):
+            raise ValueError(
+                f'weights must be "ema" or "raw" and train_step whole, found {self.weights!r}, {self.train_step!r}'
+            )
