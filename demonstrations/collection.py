@@ -1,0 +1,112 @@
+"""Demonstrations from scripted experts, through the one rollout loop."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from datamodules.hdf5 import Demonstration
+from demonstrations.can import CanExpert
+from demonstrations.expert import Expert
+from demonstrations.lift import LiftExpert
+from demonstrations.manner import Style, draw_manner
+from demonstrations.square import SquareExpert
+from envs.messages import Capture
+from envs.pool import EnvPool
+from rollouts.loop import Episode, EpisodeResult, run_episodes
+
+EXPERTS: dict[str, type[Expert]] = {"lift": LiftExpert, "can": CanExpert, "square": SquareExpert}
+
+# The low-dim observations of Robomimic's v141 files.
+RECORDED_KEYS = (
+    "object",
+    "robot0_eef_pos",
+    "robot0_eef_quat",
+    "robot0_eef_vel_ang",
+    "robot0_eef_vel_lin",
+    "robot0_gripper_qpos",
+    "robot0_gripper_qvel",
+    "robot0_joint_pos",
+    "robot0_joint_pos_cos",
+    "robot0_joint_pos_sin",
+    "robot0_joint_vel",
+)
+
+# Added to a collection's seed, so that no evaluation, whose seed is below 2^32, starts from the states of a data set.
+COLLECTION_SEEDS = 2**32
+VALIDATION_SHARE = 0.1
+
+
+class ExpertAgent:
+    """Scripted experts for ``run_episodes`` with chunks of one action: one state machine per episode."""
+
+    def __init__(self, task: str, style: Style, obs_dims: Mapping[str, int]) -> None:
+        self._expert = EXPERTS[task]
+        self._style = style
+        self._obs_dims = obs_dims
+        self._experts: dict[int, Expert] = {}
+
+    def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        """Actions (B, 1, 7) float32 for ``obs`` (B, obs_dim)."""
+        actions = [self._of(episode).act(row) for episode, row in zip(episodes, obs, strict=True)]
+        return np.array(actions, dtype=np.float32)[:, None]
+
+    def _of(self, episode: Episode) -> Expert:
+        if episode.index not in self._experts:
+            manner = draw_manner(self._style, episode.rng)
+            self._experts[episode.index] = self._expert(self._obs_dims, manner, episode.rng)
+        return self._experts[episode.index]
+
+
+def collect_successes(
+    pool: EnvPool, task: str, style: Style, seed: int, n_demos: int, on_result: Callable[[EpisodeResult], None]
+) -> Iterator[Demonstration]:
+    """The first ``n_demos`` successful episodes in the order of their numbers: the same ones at any number of workers.
+
+    Args:
+        pool: environments of the task with ``RECORDED_KEYS`` and chunks of one action.
+        task: a key of ``EXPERTS``.
+        style: of the operator.
+        seed: of initial states and of everything the operator draws.
+        n_demos: how many to keep.
+        on_result: called with every episode's result, failures included.
+    """
+    agent = ExpertAgent(task, style, pool.obs_dims)
+    kept = tried = 0
+    while kept < n_demos:
+        indices = range(tried, tried + n_demos - kept)
+        results = run_episodes(agent, pool, COLLECTION_SEEDS + seed, indices, Capture(trajectory=True), on_result)
+        tried += len(indices)
+        for result in results:
+            if result.success:
+                kept += 1
+                yield demonstration_of(result, pool.obs_dims)
+        if kept == 0:
+            raise RuntimeError(f"the scripted expert for {task} failed in all of {tried} episodes")
+
+
+def demonstration_of(result: EpisodeResult, obs_dims: Mapping[str, int]) -> Demonstration:
+    """A captured episode as Robomimic stores it: ``dones`` are 1 where the step led to success."""
+    trajectory, model_file = result.trajectory, result.model_file
+    assert trajectory is not None, "the episode was run without capturing its trajectory"
+    assert model_file is not None
+    following = np.concatenate([trajectory.observations[1:], trajectory.last_observation[None]])
+    bounds = np.cumsum(list(obs_dims.values()))[:-1]
+    return Demonstration(
+        actions=trajectory.actions,
+        states=trajectory.states,
+        rewards=trajectory.rewards,
+        dones=(trajectory.rewards > 0).astype(np.int64),
+        obs=dict(zip(obs_dims, np.split(trajectory.observations, bounds, axis=1), strict=True)),
+        next_obs=dict(zip(obs_dims, np.split(following, bounds, axis=1), strict=True)),
+        model_file=model_file,
+    )
+
+
+def split_masks(n_demos: int, seed: int) -> dict[str, list[str]]:
+    """Robomimic's filter keys: ``valid`` is a tenth of the demonstrations, drawn by ``seed``, ``train`` the rest."""
+    n_valid = min(max(1, int(VALIDATION_SHARE * n_demos)), n_demos - 1)
+    valid = set(np.random.default_rng(seed).permutation(n_demos)[:n_valid].tolist())
+    return {
+        "train": [f"demo_{i}" for i in range(n_demos) if i not in valid],
+        "valid": [f"demo_{i}" for i in range(n_demos) if i in valid],
+    }

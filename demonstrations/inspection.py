@@ -1,0 +1,98 @@
+"""What a data set holds, for people: counts, lengths, ranges, masks, success, notes and problems."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.hdf5 import DatasetFile
+
+
+@dataclass(frozen=True)
+class Span:
+    """The values of one array over all demonstrations."""
+
+    dim: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that `inspect` prints; ``problems`` make the file unusable, ``notes`` are tolerated."""
+
+    facts: dict[str, str]
+    spans: dict[str, Span]
+    masks: dict[str, tuple[int, int]]  # filter key -> demonstrations named, of these in the file
+    notes: list[str]
+    problems: list[str]
+
+
+def survey(path: Path) -> Report:
+    """Read a whole file, one demonstration at a time.
+
+    Raises:
+        UserError: the file cannot be opened as a data set at all.
+    """
+    with DatasetFile(path) as file:
+        lengths: list[int] = []
+        solved: list[bool] = []
+        spans: dict[str, Span] = {}
+        problems: list[str] = []
+        for name in file.names():
+            demonstration, faults = file.examine(name)
+            problems += faults
+            lengths.append(len(demonstration))
+            if len(demonstration.rewards):
+                solved.append(bool(np.max(demonstration.rewards) > 0))
+            arrays = {"actions": demonstration.actions, "states": demonstration.states}
+            arrays |= {f"obs/{key}": values for key, values in demonstration.obs.items()}
+            for key, values in arrays.items():
+                if values.size:
+                    spans[key] = _widened(spans.get(key), values)
+        env_args = file.env_args or {}
+        facts = {
+            "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB, sha256 {file.sha256[:12]}...)",
+            "source": file.attributes.get("source", "not stated"),
+            "task": env_args.get("env_name", "not stated (no env_args)"),
+            "simulator": f"robosuite {env_args['env_version']}" if "env_version" in env_args else "not stated",
+            "demonstrations": str(len(lengths)),
+            "transitions": f"{sum(lengths)} (header: {file.attributes.get('total', 'not stated')})",
+            "lengths": f"mean {np.mean(lengths):.1f}, median {np.median(lengths):g}, {min(lengths)} to {max(lengths)}",
+            "success": f"{np.mean(solved):.1%} of {len(solved)} with rewards" if solved else "no rewards",
+        }
+        masks = {key: (len(named), len(named) - file.absent(key)) for key, named in file.masks.items()}
+        return Report(facts, spans, masks, file.notes(), problems)
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print the report as tables."""
+    console = console or Console()
+    console.print(_table(("", ""), report.facts.items()))
+    rows = ((key, str(span.dim), f"{span.low:.4g}", f"{span.high:.4g}") for key, span in report.spans.items())
+    console.print(_table(("array", "dims", "smallest", "largest"), rows))
+    if report.masks:
+        rows_of_masks = ((key, str(named), str(there)) for key, (named, there) in report.masks.items())
+        console.print(_table(("filter key", "demonstrations named", "of these in the file"), rows_of_masks))
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    for problem in report.problems:
+        console.print(f"problem: {problem}", style="red", markup=False, highlight=False)
+    console.print(f"{len(report.problems)} problems" if report.problems else "no problems found")
+
+
+def _widened(span: Span | None, values: np.ndarray) -> Span:
+    low, high = float(np.min(values)), float(np.max(values))
+    if span is None:
+        return Span(values.shape[1], low, high)
+    return Span(span.dim, min(span.low, low), max(span.high, high))
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(*columns, show_header=any(columns), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    return table

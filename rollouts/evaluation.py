@@ -1,0 +1,93 @@
+"""A policy's success rate as a document: the results file."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from envs.pool import EnvPool
+from rollouts.loop import Agent, EpisodeResult, run_episodes
+from rollouts.statistics import wilson_interval
+
+PACKAGES = ("torch", "numpy", "mujoco", "robosuite", "stable-baselines3")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Outcome of ``n_episodes`` episodes with consecutive indices under one seed."""
+
+    seed: int
+    results: list[EpisodeResult]
+    seconds: float
+
+    @property
+    def successes(self) -> int:
+        return sum(result.success for result in self.results)
+
+    @property
+    def success_rate(self) -> float:
+        return self.successes / len(self.results)
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the success rate."""
+        return wilson_interval(self.successes, len(self.results))
+
+    @property
+    def mean_length(self) -> float:
+        """Env steps per episode, failures at the full horizon included."""
+        return sum(result.length for result in self.results) / len(self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part of the results file that the episodes determine, as plain JSON values."""
+        return {
+            "seed": self.seed,
+            "n_episodes": len(self.results),
+            "success_rate": self.success_rate,
+            "ci95": list(self.ci95),
+            "mean_length": self.mean_length,
+            "episodes": [{"seed": r.seed, "success": r.success, "length": r.length} for r in self.results],
+            "wall_clock_seconds": self.seconds,
+            "versions": {package: version(package) for package in PACKAGES},
+        }
+
+    def __str__(self) -> str:
+        low, high = self.ci95
+        return (
+            f"success {self.success_rate:.1%} ({self.successes}/{len(self.results)}, 95 % interval {low:.1%} to "
+            f"{high:.1%}), mean length {self.mean_length:.1f} steps, {self.seconds:.0f} s"
+        )
+
+
+def evaluate_agent(agent: Agent, pool: EnvPool, seed: int, n_episodes: int, label: str = "episodes") -> Evaluation:
+    """Run episodes 0 to ``n_episodes - 1`` of ``seed`` with a progress bar."""
+    start = time.monotonic()
+    with _progress() as progress:
+        task = progress.add_task(label, total=n_episodes, success="")
+        results = run_episodes(agent, pool, seed, range(n_episodes), on_result=_counter(progress, task))
+    return Evaluation(seed, results, time.monotonic() - start)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[success]}"),
+        TimeRemainingColumn(),
+    )
+
+
+def _counter(progress: Progress, task: Any) -> Callable[[EpisodeResult], None]:
+    done = successes = 0
+
+    def count(result: EpisodeResult) -> None:
+        nonlocal done, successes
+        done += 1
+        successes += result.success
+        progress.update(task, advance=1, success=f"success {successes / done:.1%}")
+
+    return count
