@@ -1,0 +1,49 @@
+"""Exponential moving average of the policy's weights."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_modules import DiffusionBC
+
+
+class EMA(Callback):
+    """Feeds ``DiffusionBC.ema_policy`` after each optimiser step: ema <- d * ema + (1 - d) * weights.
+
+    Args:
+        decay: d, once warmed up.
+        warmup: use min(decay, (1 + n) / (10 + n)) at update n, so that a short run is not held back by its
+            initial weights (the schedule of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, decay: float = 0.995, warmup: bool = True) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"EMA decay must lie in [0, 1), found {decay}")
+        self.decay = decay
+        self.warmup = warmup
+        self._updates = 0
+        self._step = -1
+        self._averages: list[Tensor] = []
+        self._weights: list[Tensor] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DiffusionBC)
+        # Taken here, when strategies have placed the weights; lists for the foreach kernels.
+        self._averages = list(pl_module.ema_policy.parameters())
+        self._weights = [weight.detach() for weight in pl_module.policy.parameters()]
+        self._updates = int(pl_module.ema_updates)
+        self._step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self._step:  # gradients are still being accumulated
+            return
+        assert isinstance(pl_module, DiffusionBC)
+        self._step = trainer.global_step
+        decay = min(self.decay, (1 + self._updates) / (10 + self._updates)) if self.warmup else self.decay
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+        self._updates += 1
+        pl_module.ema_updates += 1

@@ -1,0 +1,55 @@
+"""One progress line for a whole training run."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm.auto import tqdm
+
+
+class RunProgress(ProgressBar):
+    """Optimiser steps of the run, with losses, success rate, steps/s and the time left.
+
+    Lightning's own bars start anew at every epoch, and an epoch of low-dim data takes a second.
+
+    Args:
+        refresh_seconds: least time between two updates of the line.
+    """
+
+    def __init__(self, refresh_seconds: float = 1.0) -> None:
+        super().__init__()
+        self.refresh_seconds = refresh_seconds
+        self._enabled = True
+        self._bar: tqdm | None = None
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar = tqdm(
+            total=int(trainer.estimated_stepping_batches),
+            initial=trainer.global_step,
+            desc="fit",
+            unit="step",
+            mininterval=self.refresh_seconds,
+            dynamic_ncols=True,
+            disable=not self._enabled or not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert self._bar is not None
+        self._bar.update(trainer.global_step - self._bar.n)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._bar is not None
+        shown = {k: v for k, v in self.get_metrics(trainer, pl_module).items() if k != "v_num"}
+        self._bar.set_postfix(shown, refresh=False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._bar is not None:
+            self._bar.close()

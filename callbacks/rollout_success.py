@@ -1,0 +1,136 @@
+"""Success rate of the policy in the simulator, during training."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torchmetrics import MeanMetric
+
+from common.errors import UserError
+from envs.pool import Capture, EnvPool, EnvSpec
+from envs.rendering import choose_gl
+from lightning_modules import DiffusionBC
+from rollouts.agents import DiffusionAgent
+from rollouts.loop import EpisodeResult, run_episodes
+from rollouts.simulation import check_fits, simulation_of
+
+METRIC = "rollout/success_rate"
+# Initial states of selection: away from the seeds that users pass to `evaluate`, so that no checkpoint is reported on
+# the states it was chosen by.
+SELECTION_SEED = 1_000_003
+
+
+class RolloutSuccess(Callback):
+    """Rolls the inference policy (EMA weights) out in parallel environments and logs how it does.
+
+    Logs ``rollout/success_rate``, ``rollout/episode_length`` (env steps) and ``rollout/return``. Under several ranks
+    the episodes are sharded and reduced exactly. Workers stay warm between rollouts. Runs every ``every_n_epochs`` in
+    ``fit``, once in ``validate`` and ``test``, never in the sanity check.
+
+    Args:
+        every_n_epochs: training epochs between rollouts; 0: none during ``fit``.
+        n_episodes: episodes per rollout, each time from the same initial states.
+        n_envs: parallel environments of this rank; null: as many as suit the CPUs.
+        horizon: env steps before an episode counts as failed; null: the task's own.
+        ddim_steps: denoising steps; null: the policy's own.
+        film_strip: frames of the first episode shown side by side in TensorBoard after each rollout; 0: none. Left out
+            with a warning where nothing can render.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int = 50,
+        n_episodes: int = 50,
+        n_envs: int | None = None,
+        horizon: int | None = None,
+        ddim_steps: int | None = None,
+        film_strip: int = 0,
+    ) -> None:
+        if every_n_epochs < 0 or n_episodes < 1:
+            raise UserError(
+                f"rollout.every_n_epochs is {every_n_epochs} and rollout.n_episodes {n_episodes}: "
+                "expected at least 0 and 1"
+            )
+        self.every_n_epochs = every_n_epochs
+        self.n_episodes = n_episodes
+        self.n_envs = n_envs
+        self.horizon = horizon
+        self.ddim_steps = ddim_steps
+        self.film_strip = film_strip
+        self._pool: EnvPool | None = None
+        self._filming_pool: EnvPool | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, DiffusionBC)
+        self._env_spec(pl_module)  # a missing env_args should not wait for the first rollout
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._rollout(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.validating and not trainer.sanity_checking and trainer.state.fn == "validate":
+            self._rollout(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._rollout(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for pool in (self._pool, self._filming_pool):
+            if pool is not None:
+                pool.close()
+        self._pool = self._filming_pool = None
+
+    def _env_spec(self, module: DiffusionBC) -> EnvSpec:
+        return simulation_of(module.policy.spec, None, self.horizon)[1]
+
+    def _rollout(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DiffusionBC)
+        if self._pool is None:
+            self._pool = EnvPool(self._env_spec(pl_module), self.n_envs)
+            check_fits(pl_module.policy.spec, self._pool)
+        policy = pl_module.inference_policy
+        agent = DiffusionAgent(policy, ddim_steps=self.ddim_steps)
+        mine = range(trainer.global_rank, self.n_episodes, trainer.world_size)
+        results = run_episodes(agent, self._pool, SELECTION_SEED, mine)
+        metrics = {
+            METRIC: [float(result.success) for result in results],
+            "rollout/episode_length": [float(result.length) for result in results],
+            "rollout/return": [result.total_reward for result in results],
+        }
+        for name, values in metrics.items():
+            # A metric of sums and counts is exact also where ranks ran unequal numbers of episodes.
+            metric = MeanMetric().to(pl_module.device)
+            if values:
+                metric.update(torch.tensor(values, device=pl_module.device))
+            pl_module.log(name, metric.compute(), prog_bar=name == METRIC)
+        if self.film_strip and trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
+            self._log_film_strip(trainer.logger, trainer.global_step, pl_module, agent)
+
+    def _log_film_strip(self, logger: TensorBoardLogger, step: int, module: DiffusionBC, agent: DiffusionAgent) -> None:
+        if self._filming_pool is None:
+            if choose_gl() is None:
+                warnings.warn("no film strip in TensorBoard: neither EGL nor OSMesa is installed", stacklevel=2)
+                self.film_strip = 0
+                return
+            spec = dataclasses.replace(self._env_spec(module), render_size=(128, 128))
+            self._filming_pool = EnvPool(spec, n_envs=1)
+        result = run_episodes(agent, self._filming_pool, SELECTION_SEED, [0], Capture(frames_every=5))[0]
+        strip = _film_strip(result, self.film_strip)
+        logger.experiment.add_image("rollout/episode_0", strip, step, dataformats="HWC")
+
+
+def _film_strip(result: EpisodeResult, n_frames: int) -> np.ndarray:
+    """Evenly spaced frames of an episode side by side, (H, n_frames * W, 3) uint8."""
+    assert result.frames
+    chosen = np.linspace(0, len(result.frames) - 1, n_frames).round().astype(int)
+    return np.concatenate([result.frames[i] for i in chosen], axis=1)

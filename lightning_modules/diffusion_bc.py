@@ -1,0 +1,253 @@
+"""Diffusion behavioural cloning as a LightningModule."""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import ModuleDict
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+
+from common.errors import UserError
+from lightning_modules.schedules import LRSchedule, lr_factor
+from policies import DiffusionConfig, DiffusionPolicy, NetworkConfig, PolicySpec
+from policies.networks import MLPNoiseNetwork, NoiseNetwork
+from policies.storage import SPEC_KEY
+
+Batch = tuple[Tensor, Tensor]
+NetworkFactory = Callable[[int, int, int, int], NoiseNetwork]
+DEFAULT_DIFFUSION = DiffusionConfig()
+
+
+class DiffusionBC(LightningModule):
+    """Trains a ``DiffusionPolicy`` on (observation, action chunk) pairs.
+
+    The noise of every training batch is a pure function of (seed, rank, batch count): ranks draw differently, and a
+    resumed run draws what an uninterrupted one would have drawn.
+
+    Args:
+        obs_dims: observation key -> size, in order of concatenation (linked from the data).
+        action_dim: size of one action (linked from the data).
+        pred_horizon: actions per chunk (linked from the data).
+        env_args: Robomimic's description of the environment (linked from the data).
+        task: "lift", "can", "square" or None (linked from the data).
+        data_sha256: fingerprint of the data (linked from the data).
+        network: the noise network: a ``NoiseNetwork`` class, or a ``functools.partial`` of one; in YAML its class_path
+            and init_args.
+        diffusion: the diffusion process.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW.
+        lr_schedule: how the learning rate falls over the run.
+        warmup_steps: optimiser steps of linear warm-up.
+        seed: of the training noise (linked from seed_everything).
+        compile_network: run the noise network through torch.compile; pays on a GPU.
+    """
+
+    ema_updates: Tensor
+
+    def __init__(
+        self,
+        obs_dims: dict[str, int],
+        action_dim: int,
+        pred_horizon: int,
+        env_args: dict[str, Any] | None = None,
+        task: str | None = None,
+        data_sha256: str | None = None,
+        network: NetworkFactory = MLPNoiseNetwork,
+        diffusion: DiffusionConfig = DEFAULT_DIFFUSION,
+        lr: float = 1e-4,
+        weight_decay: float = 1e-6,
+        lr_schedule: LRSchedule = "cosine",
+        warmup_steps: int = 0,
+        seed: int = 0,
+        compile_network: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 < lr < math.inf:
+            raise UserError(f"model.lr is {lr}: expected a positive number, such as 1e-4")
+        if not 0 <= weight_decay < math.inf:
+            raise UserError(f"model.weight_decay is {weight_decay}: expected 0 or more, such as 1e-6")
+        if warmup_steps < 0 or seed < 0:
+            raise UserError(f"model.warmup_steps is {warmup_steps} and seed_everything {seed}: expected 0 or more")
+        spec = PolicySpec(
+            obs_dims=dict(obs_dims),
+            action_dim=action_dim,
+            pred_horizon=pred_horizon,
+            network=_network_config(network),
+            diffusion=DiffusionConfig(**diffusion) if isinstance(diffusion, Mapping) else diffusion,
+            env_args=env_args,
+            task=task,
+            data_sha256=data_sha256,
+        )
+        # Plain values only: the checkpoint is read back with weights_only=True.
+        self.save_hyperparameters(
+            {
+                "obs_dims": spec.obs_dims,
+                "action_dim": action_dim,
+                "pred_horizon": pred_horizon,
+                "env_args": env_args,
+                "task": task,
+                "data_sha256": data_sha256,
+                "network": dataclasses.asdict(spec.network),
+                "diffusion": dataclasses.asdict(spec.diffusion),
+                "lr": lr,
+                "weight_decay": weight_decay,
+                "lr_schedule": lr_schedule,
+                "warmup_steps": warmup_steps,
+                "seed": seed,
+                "compile_network": compile_network,
+            }
+        )
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.lr_schedule: LRSchedule = lr_schedule
+        self.warmup_steps = warmup_steps
+        self.seed = seed
+        self.policy = DiffusionPolicy(spec)
+        # The moving average lives in the module, not swapped into it: nothing can leave it in the wrong place. It is
+        # fed by callbacks.EMA.
+        self.ema_policy = copy.deepcopy(self.policy).requires_grad_(False).eval()
+        self.register_buffer("ema_updates", torch.zeros((), dtype=torch.long))
+        if compile_network:
+            self.policy.network.compile()
+        names = ("val_loss", "test_loss", "test_action_mse")
+        # A NaN shall show as NaN; "disable", which would say so, makes torchmetrics 1.9 forget the weights.
+        self._means = ModuleDict({name: MeanMetric(nan_strategy=float("nan")) for name in names})
+        self._loss_sum: Tensor | None = None
+        self._loss_count = 0
+
+    @property
+    def inference_policy(self) -> DiffusionPolicy:
+        """The policy to deploy: the moving average once it has been fed, the raw weights before."""
+        return self.ema_policy if self.ema_updates > 0 else self.policy
+
+    def set_normalizers(self, obs: Tensor, actions: Tensor) -> None:
+        """Take both normalisers' ranges from training data: (N, obs_dim) and (N, pred_horizon, action_dim)."""
+        for policy in (self.policy, self.ema_policy):
+            policy.obs_normalizer.fit(obs)
+            policy.action_normalizer.fit(actions)
+
+    def setup(self, stage: str) -> None:
+        """Fit the normalisers to the training data; a resumed run gets them back from its checkpoint afterwards."""
+        if stage == "fit":
+            # Lightning's trainer knows the data module without the module having to import its class.
+            chunks = self.trainer.datamodule.train_chunks  # type: ignore[attr-defined]
+            self.set_normalizers(chunks.obs, chunks.actions)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        obs, actions = batch
+        loss = self.policy.loss(obs, actions, self._seeded(self.trainer.fit_loop.total_batch_idx))
+        if self.trainer.world_size > 1:
+            # DDP averages the ranks' gradients; where their batches differ in size, each sample must still count once.
+            loss = loss * (len(obs) * self.trainer.world_size / self._global_batch_size(batch_idx))
+        # Summed on the device and logged once per epoch: reading it at each step would stall a GPU.
+        detached = loss.detach()
+        self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
+        self._loss_count += 1
+        return loss
+
+    def _global_batch_size(self, batch_idx: int) -> int:
+        return self.trainer.train_dataloader.global_batch_size(batch_idx)  # type: ignore[union-attr]
+
+    def on_train_epoch_end(self) -> None:
+        if self._loss_sum is not None:
+            self.log("train/loss", self._loss_sum / self._loss_count, prog_bar=True, sync_dist=True)
+        self._loss_sum, self._loss_count = None, 0
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._log_loss("val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._log_loss("test", batch, batch_idx)
+        obs, actions = batch
+        sampled = self.inference_policy.sample(obs, self._seeded(batch_idx))
+        error = (sampled - actions).square().mean() if len(obs) else 0.0
+        self._log_mean("test/action_mse", error, len(obs))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sampled action chunks (B, pred_horizon, action_dim) for the batch's observations."""
+        return self.inference_policy.sample(batch[0], self._seeded(batch_idx))
+
+    def _log_loss(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        # The same noise at each validation, so that the curve shows the policy's change alone.
+        loss = self.inference_policy.loss(*batch, generator=self._seeded(batch_idx)) if len(batch[0]) else 0.0
+        self._log_mean(f"{stage}/loss", loss, len(batch[0]))
+
+    def _log_mean(self, name: str, value: Tensor | float, samples: int) -> None:
+        # A metric of sums: Lightning's own reduction of unequal batches over ranks divides by a rounded count.
+        metric = self._means[name.replace("/", "_")]
+        assert isinstance(metric, MeanMetric)
+        metric.update(value, weight=samples)
+        self.log(name, metric, prog_bar=name.endswith("loss"))
+
+    def _seeded(self, count: int) -> torch.Generator:
+        # The device's own generator, so that a network's dropout too depends on nothing but seed, rank and count.
+        generator = torch.default_generator
+        if self.device.type == "cuda":
+            generator = torch.cuda.default_generators[self.device.index or 0]
+        entropy = np.random.SeedSequence((self.seed, self.global_rank, count)).generate_state(1, np.uint64)[0]
+        return generator.manual_seed(int(entropy >> np.uint64(1)))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.AdamW(self.policy.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.lr_schedule, self.warmup_steps, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Lightning refuses to clip for a fused optimiser under any mixed precision, because fp16 gradients are still
+        # scaled there. fp32 and bf16 gradients are not.
+        if self.trainer.precision == "16-mixed" and gradient_clip_val:
+            raise UserError(
+                "trainer.precision 16-mixed cannot be combined with gradient_clip_val: use bf16-mixed, or clip nothing"
+            )
+        if gradient_clip_val and gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(self.policy.parameters(), gradient_clip_val)
+        elif gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), gradient_clip_val)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[SPEC_KEY] = self.policy.spec.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        stored = PolicySpec.from_dict(checkpoint.get(SPEC_KEY), "the checkpoint")
+        own = self.policy.spec
+        for field in ("obs_dims", "action_dim", "pred_horizon", "network", "diffusion"):
+            found, expected = getattr(stored, field), getattr(own, field)
+            if found != expected:
+                raise UserError(
+                    f"the checkpoint does not fit this run: it has {field} {_plain(found)}, "
+                    f"data and config say {_plain(expected)}"
+                )
+        if self._trainer is not None and self.trainer.training:
+            self._check_resumed(checkpoint.get("hyper_parameters", {}))
+
+    def _check_resumed(self, stored: Mapping[str, Any]) -> None:
+        # The optimiser's state carries its old settings: other values in the config would silently have no effect.
+        for name in ("lr", "weight_decay", "lr_schedule", "warmup_steps", "seed"):
+            if name in stored and stored[name] != self.hparams[name]:
+                raise UserError(
+                    f"--ckpt_path goes on with a run of {name} {stored[name]!r}, but data and config now say "
+                    f"{self.hparams[name]!r}: give the same values, or start a new run without --ckpt_path"
+                )
+
+
+def _network_config(network: NetworkFactory | Mapping[str, Any]) -> NetworkConfig:
+    # A mapping comes from a checkpoint's hyperparameters.
+    return NetworkConfig(**network) if isinstance(network, Mapping) else NetworkConfig.describe(network)
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
