@@ -1,0 +1,106 @@
+"""The steered policy: an actor that chooses the noise, a frozen diffusion policy that decodes it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dsrl.archive import check_fits, read_steering
+from dsrl.build import build_policy
+from dsrl.networks import SteeringPolicy
+from rollouts.loop import Episode
+
+
+class FrozenDecoder:
+    """The diffusion policy as arrays in, arrays out, and never a gradient.
+
+    Args:
+        policy: a ``DiffusionPolicy``, or anything with its ``decode`` and ``normalize_obs``.
+        ddim_steps: denoising steps; None takes the policy's own.
+        device: where the policy lives.
+    """
+
+    def __init__(self, policy: Any, ddim_steps: int | None = None, device: str | torch.device = "cpu") -> None:
+        self.policy = policy
+        self.ddim_steps = ddim_steps
+        self.device = device
+
+    @torch.inference_mode()
+    def decode(self, obs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Raw observations (n, D) and noise (n, H, A) to action chunks (n, H, A)."""
+        chunks = self.policy.decode(self._tensor(obs), self._tensor(noise), self.ddim_steps)
+        return chunks.cpu().numpy()
+
+    @torch.inference_mode()
+    def normalize_obs(self, obs: np.ndarray) -> np.ndarray:
+        """Raw observations (n, D) to what SAC sees (n, D)."""
+        return self.policy.normalize_obs(self._tensor(obs)).cpu().numpy()
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
+
+
+class SteeredAgent:
+    """A ``rollouts.loop.Agent``: SAC's actor picks the noise of each chunk.
+
+    Args:
+        networks: the trained networks.
+        decoder: the frozen diffusion policy.
+        chunk_shape: (H, A).
+        deterministic: the actor's mean instead of a draw from each episode's own generator.
+    """
+
+    def __init__(
+        self, networks: SteeringPolicy, decoder: FrozenDecoder, chunk_shape: tuple[int, int], deterministic: bool = True
+    ) -> None:
+        self.networks = networks
+        self.decoder = decoder
+        self.chunk_shape = chunk_shape
+        self.deterministic = deterministic
+        self.magnitude = networks.action_magnitude
+
+    def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        """Chunks (B, H, A) for raw observations (B, D)."""
+        return self.decoder.decode(obs, self.noise(obs, episodes))
+
+    def noise(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        """The noise (B, H, A) the actor chooses for raw observations (B, D)."""
+        shape = (len(obs), self.chunk_shape[0] * self.chunk_shape[1])
+        if self.deterministic:
+            eps = np.zeros(shape, dtype=np.float32)
+        else:
+            eps = np.stack([episode.rng.standard_normal(shape[1], dtype=np.float32) for episode in episodes])
+        normalized = torch.as_tensor(self.decoder.normalize_obs(obs), device=self.networks.device)
+        with torch.no_grad():
+            scaled, _ = self.networks.actor.sample(normalized, torch.as_tensor(eps, device=self.networks.device))
+        return (self.magnitude * scaled).cpu().numpy().reshape(len(obs), *self.chunk_shape)
+
+
+def load_steered_agent(
+    sac_path: str | Path, policy: Any, ddim_steps: int | None = None, deterministic: bool | None = True
+) -> SteeredAgent:
+    """Rebuild the steered policy from ``sac_best.zip`` and the policy it was trained on; nothing is unpickled.
+
+    Args:
+        sac_path: an archive of ``dsrl``.
+        policy: the loaded ``DiffusionPolicy``.
+        ddim_steps: None takes the number the actor was trained with.
+        deterministic: mean or draw; None takes what evaluated better during training.
+
+    Raises:
+        UserError: no such archive, not one of ``dsrl``, or trained on another policy.
+    """
+    steering = read_steering(sac_path)
+    check_fits(steering, policy, sac_path)
+    config = steering.config
+    chunk_shape = (policy.spec.pred_horizon, policy.spec.action_dim)
+    dims = (policy.spec.obs_dim, chunk_shape[0] * chunk_shape[1])
+    networks = build_policy(config.learner, config.action_magnitude, *dims)
+    steering.load_networks(networks, sac_path)
+    networks.set_training_mode(False)
+    decoder = FrozenDecoder(policy, ddim_steps or config.ddim_steps)
+    if deterministic is None:
+        deterministic = steering.deterministic_is_better
+    return SteeredAgent(networks, decoder, chunk_shape, deterministic)

@@ -1,0 +1,76 @@
+"""What RL has to beat: the frozen policy under fixed choices of noise."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dsrl.actor import FrozenDecoder
+from dsrl.config import DSRLConfig
+from envs.pool import EnvPool
+from rollouts.loop import Agent, Episode, EpisodeResult, run_episodes
+from rollouts.statistics import wilson_interval
+
+
+class GaussianNoise:
+    """w ~ scale N(0, I), cut at ``clip`` where given; each episode draws from its own generator."""
+
+    def __init__(
+        self, decoder: FrozenDecoder, chunk_shape: tuple[int, int], scale: float, clip: float | None = None
+    ) -> None:
+        self.decoder, self.chunk_shape, self.scale = decoder, chunk_shape, scale
+        self.clip = float("inf") if clip is None else clip
+
+    def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        """Chunks (B, H, A) for raw observations (B, D)."""
+        noise = np.stack([episode.rng.standard_normal(self.chunk_shape, dtype=np.float32) for episode in episodes])
+        return self.decoder.decode(obs, np.clip(self.scale * noise, -self.clip, self.clip))
+
+
+class ConstantNoise:
+    """The same w (H, A) at every chunk."""
+
+    def __init__(self, decoder: FrozenDecoder, noise: np.ndarray) -> None:
+        self.decoder, self.noise = decoder, noise
+
+    def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        """Chunks (B, H, A) for raw observations (B, D)."""
+        return self.decoder.decode(obs, np.broadcast_to(self.noise, (len(obs), *self.noise.shape)).copy())
+
+
+def summary(results: Sequence[EpisodeResult]) -> dict[str, float | int | list[float]]:
+    """Success rate with its 95 % Wilson interval, mean length in environment steps, number of episodes."""
+    successes, n = sum(result.success for result in results), len(results)
+    low, high = wilson_interval(successes, n)
+    length = float(np.mean([result.length for result in results]))
+    return {"success_rate": successes / n, "ci95": [low, high], "mean_length": length, "n_episodes": n}
+
+
+def baseline_agents(
+    config: DSRLConfig, decoder: FrozenDecoder, chunk_shape: tuple[int, int], pool: EnvPool, selection_seed: int
+) -> dict[str, Agent]:
+    """The baselines by name; the best constant noise is chosen on episodes of ``selection_seed``."""
+    agents: dict[str, Agent] = {
+        "base, w ~ N(0, I)": GaussianNoise(decoder, chunk_shape, 1.0),
+        "base, N(0, I) cut at the magnitude": GaussianNoise(decoder, chunk_shape, 1.0, config.action_magnitude),
+        "base, w = 0": ConstantNoise(decoder, np.zeros(chunk_shape, dtype=np.float32)),
+    }
+    for scale in {*config.warm_start.noise_scales, config.learner.prior_scale or 1.0} - {1.0}:
+        agents[f"base, w ~ {scale:g} N(0, I)"] = GaussianNoise(decoder, chunk_shape, scale)
+    if config.evaluation.constant_candidates > 0:
+        agents["base, best constant w"] = _best_constant(config, decoder, chunk_shape, pool, selection_seed)
+    return agents
+
+
+def _best_constant(
+    config: DSRLConfig, decoder: FrozenDecoder, chunk_shape: tuple[int, int], pool: EnvPool, seed: int
+) -> ConstantNoise:
+    rng = np.random.default_rng(seed)
+    best, best_score = None, (-1.0, 0.0)
+    for _ in range(config.evaluation.constant_candidates):
+        agent = ConstantNoise(decoder, rng.standard_normal(chunk_shape, dtype=np.float32))
+        results = run_episodes(agent, pool, seed, range(config.evaluation.constant_episodes))
+        score = (float(np.mean([r.success for r in results])), -float(np.mean([r.length for r in results])))
+        if score > best_score:
+            best, best_score = agent, score
+    assert best is not None
+    return best

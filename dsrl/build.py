@@ -1,0 +1,116 @@
+"""From settings to a learner."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from common.errors import UserError
+from dsrl.config import DSRLConfig, LearnerConfig
+from dsrl.learner import SteeringSAC
+from dsrl.networks import SteeringPolicy
+from dsrl.noise_aliasing import NoiseAliasingSAC
+from dsrl.replay import ChunkReplayBuffer
+from envs.noise_space import RewardKind
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+def value_range(reward: RewardKind, gamma: float, pred_horizon: int) -> tuple[float, float]:
+    """Bounds of a discounted return: per chunk, -1 for ever is -1 / (1 - gamma)."""
+    if reward == "sparse":
+        return 0.0, 1.0
+    worst = -1.0 if reward == "per_chunk" else -float(pred_horizon)
+    return worst / max(1.0 - gamma, 1e-6), 0.0
+
+
+def policy_kwargs(config: LearnerConfig, action_magnitude: float) -> dict[str, Any]:
+    """``SteeringPolicy``'s options."""
+    return {
+        "net_arch": list(config.hidden_sizes),
+        "activation_fn": ACTIVATIONS[config.activation],
+        "n_critics": config.n_critics,
+        "layer_norm": config.layer_norm,
+        "actor_kind": "prior" if config.algorithm == "prior" else "squashed",
+        "prior_scale": (config.prior_scale or 1.0) / action_magnitude,
+        "noise_critic": config.algorithm == "na",
+        "optimizer_kwargs": {"fused": True},
+    }
+
+
+def build_learner(config: DSRLConfig, venv: Any, device: str | torch.device = "cpu") -> SteeringSAC:
+    """A fresh learner for ``venv``, a ``NoiseSpaceVecEnv``. DSRL-NA still needs its decoder (``set_decoder``).
+
+    Raises:
+        UserError: settings that cannot work.
+    """
+    learner = config.learner
+    _check(config)
+    low, high = value_range(config.env.reward, learner.gamma, venv.chunk_shape[0])
+    bounded = learner.algorithm == "prior"
+    kwargs: dict[str, Any] = {
+        "learning_rate": learner.learning_rate,
+        "buffer_size": learner.buffer_size,
+        "batch_size": learner.batch_size,
+        "tau": learner.tau,
+        "gamma": learner.gamma,
+        "ent_coef": learner.ent_coef,
+        "target_entropy": -learner.kl_target if bounded else learner.target_entropy,
+        "replay_buffer_class": ChunkReplayBuffer,
+        "replay_buffer_kwargs": {"n_steps": learner.n_steps, "gamma": learner.gamma, "seed": config.seed},
+        "policy_kwargs": policy_kwargs(learner, config.action_magnitude),
+        "pessimism": learner.pessimism,
+        "target_pessimism": learner.target_pessimism,
+        # With entropy in the targets a value may exceed what rewards alone can give.
+        "value_range": (-float("inf"), float("inf")) if learner.entropy_in_target else (low, high),
+        "entropy_in_target": learner.entropy_in_target,
+        "min_ent_coef": learner.min_ent_coef,
+        "actor_delay": learner.actor_delay,
+        "seed": config.seed,
+        "device": device,
+    }
+    if learner.algorithm == "na":
+        return NoiseAliasingSAC(SteeringPolicy, venv, distill_steps=learner.distill_steps, **kwargs)
+    return SteeringSAC(SteeringPolicy, venv, **kwargs)
+
+
+def build_policy(config: LearnerConfig, action_magnitude: float, obs_dim: int, action_dim: int) -> SteeringPolicy:
+    """The networks alone, for inference: ``action_dim`` is the flattened chunk's."""
+    observation_space = spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
+    action_space = spaces.Box(-action_magnitude, action_magnitude, (action_dim,), np.float32)
+    return SteeringPolicy(
+        observation_space, action_space, lambda _: config.learning_rate, **policy_kwargs(config, action_magnitude)
+    )
+
+
+def _check(config: DSRLConfig) -> None:
+    learner = config.learner
+    positive = {
+        "--action_magnitude": config.action_magnitude,
+        "--ddim_steps": config.ddim_steps,
+        "--utd": config.utd,
+        "--learner.batch_size": learner.batch_size,
+        "--learner.n_critics": learner.n_critics,
+        "--learner.n_steps": learner.n_steps,
+        "--evaluation.every": config.evaluation.every,
+        "--evaluation.episodes": config.evaluation.episodes,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise UserError(f"{name} is {value}; it must be > 0.")
+    if not 0 < learner.gamma <= 1:
+        raise UserError(f"--learner.gamma is {learner.gamma}; it must be in (0, 1].")
+    if not learner.hidden_sizes:
+        raise UserError("--learner.hidden_sizes is empty; give at least one layer, e.g. [256, 256].")
+    scales = config.warm_start.noise_scales
+    if not scales or min(scales) <= 0:
+        raise UserError(f"--warm_start.noise_scales is {scales}; give scales > 0, e.g. [1.0].")
+    candidates = scales if learner.prior_scale is None else [learner.prior_scale]
+    if learner.algorithm == "prior" and not 0 < max(candidates) < config.action_magnitude:
+        raise UserError(
+            f"the prior's scale {max(candidates)} (--learner.prior_scale, or the largest of --warm_start.noise_scales) "
+            f"must lie between 0 and --action_magnitude {config.action_magnitude}, where the Gaussian is cut off. "
+            "Three times the scale leaves it whole."
+        )

@@ -1,0 +1,179 @@
+"""SAC for the noise space, on stable-baselines3's ``SAC``, with an update loop that never waits for the device.
+
+The update is stock SAC's: same losses on the same batch and noise (``tests/test_dsrl_fast_update.py``). It is run
+differently: all minibatches and all noise of a train call are drawn at once, the critics are one batched ensemble, the
+actor's loss is not backpropagated into the critics' weights, optimisers and Polyak averaging are fused, and losses stay
+on the device until somebody reads them.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import SAC
+from torch.nn import functional as F
+
+from dsrl.networks import SteeringPolicy
+from dsrl.replay import ChunkReplayBuffer
+
+
+class SteeringSAC(SAC):
+    """SAC whose actions are diffusion noise; with a ``prior`` actor, prior-regularised SAC.
+
+    Args beyond SB3's:
+        pessimism: how the actor's loss values an ensemble: None takes the smallest of the critics, as SAC does; a
+            number b takes mean - b * standard deviation.
+        target_pessimism: the same for the TD targets, where a bias adds up over the episode.
+        value_range: bounds of what a state can be worth; TD targets are clamped to it.
+        entropy_in_target: keep SAC's entropy (or KL) term in the critics' targets.
+        min_ent_coef: lower bound of an automatic entropy coefficient. With a ``prior`` actor it turns the KL target
+            into an upper bound: the actor leaves the prior only as far as the critics' differences are worth it.
+        actor_delay: critic updates per actor update.
+    """
+
+    policy: SteeringPolicy  # type: ignore[assignment]
+    replay_buffer: ChunkReplayBuffer  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        *args: Any,
+        pessimism: float | None = None,
+        target_pessimism: float | None = None,
+        value_range: tuple[float, float] = (-float("inf"), float("inf")),
+        entropy_in_target: bool = True,
+        min_ent_coef: float = 0.0,
+        actor_delay: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        self.pessimism = pessimism
+        self.target_pessimism = target_pessimism
+        self.value_range = value_range
+        self.entropy_in_target = entropy_in_target
+        self.min_ent_coef = min_ent_coef
+        self.actor_delay = actor_delay
+        super().__init__(*args, **kwargs)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.generator = torch.Generator(self.device).manual_seed(self.seed or 0)
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "generator", "sums", "counts"]
+
+    def act(self, obs: np.ndarray) -> np.ndarray:
+        """Exploration: scaled noise (n, A) in [-1, 1], as the buffer stores it, for normalised observations (n, D)."""
+        tensor = torch.as_tensor(obs, device=self.device)
+        with torch.no_grad():
+            eps = torch.randn(len(obs), self.policy.action_dim, generator=self.generator, device=self.device)
+            return self.policy.actor.sample(tensor, eps)[0].cpu().numpy()
+
+    def stored_action(self, scaled_noise: np.ndarray, chunks: np.ndarray) -> np.ndarray:
+        """What the buffer keeps of a step: here the scaled noise (n, A), not the chunks (n, H, A) it was decoded to."""
+        return scaled_noise
+
+    def train(self, gradient_steps: int, batch_size: int = 256, train_actor: bool = True) -> None:
+        """``gradient_steps`` updates of the critics, and of the actor unless ``train_actor`` is False."""
+        n = gradient_steps * batch_size
+        data = self.replay_buffer.gather(*self.replay_buffer.draw(n))
+        eps = torch.randn(2, n, self.policy.action_dim, generator=self.generator, device=self.device)
+        for step in range(gradient_steps):
+            rows = slice(step * batch_size, (step + 1) * batch_size)
+            batch = tuple(part[rows] for part in data if part is not None)
+            update_actor = train_actor and (self._n_updates + step) % self.actor_delay == 0
+            self.update(batch, eps[0, rows], eps[1, rows], update_actor)
+        self._n_updates += gradient_steps
+
+    def update(self, batch: tuple[torch.Tensor, ...], eps: torch.Tensor, next_eps: torch.Tensor, actor: bool) -> None:
+        """One update on (obs, actions, next_obs, dones, rewards, discounts), given the noise of both actor passes."""
+        obs, actions, next_obs, dones, rewards, discounts = batch
+        if actor:
+            actions_pi, penalty = self.policy.actor.sample(obs, eps)
+        coef = self.coefficient()
+        if actor and self.ent_coef_optimizer is not None:
+            self._update_coefficient(penalty.detach())
+        self._update_critic(obs, actions, self.td_target(next_obs, next_eps, rewards, dones, discounts, coef))
+        if actor:
+            q_pi = aggregate(self.actor_critic().values(obs, actions_pi), self.pessimism)
+            loss = (coef * penalty - q_pi).mean()
+            self.policy.actor.optimizer.zero_grad()
+            # Only the actor's own gradients are computed: the critics' would be thrown away.
+            loss.backward(inputs=list(self.policy.actor.parameters()))
+            self.policy.actor.optimizer.step()
+            self._log(actor_loss=loss, q_pi=q_pi.mean(), penalty=penalty.mean(), ent_coef=coef)
+        self._polyak()
+
+    def actor_critic(self) -> Any:
+        """The critics over noise that the actor climbs."""
+        return self.policy.critic
+
+    def coefficient(self) -> torch.Tensor:
+        """The entropy (or KL) coefficient, without gradient."""
+        if self.log_ent_coef is None:
+            return self.ent_coef_tensor
+        return self.log_ent_coef.detach().exp()
+
+    def next_action(self, next_obs: torch.Tensor, next_eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The actor's next action, in the space of the target critics, and its penalty."""
+        return self.policy.actor.sample(next_obs, next_eps)
+
+    @torch.no_grad()
+    def td_target(
+        self,
+        next_obs: torch.Tensor,
+        next_eps: torch.Tensor,
+        rewards: torch.Tensor,
+        dones: torch.Tensor,
+        discounts: torch.Tensor,
+        coef: torch.Tensor,
+    ) -> torch.Tensor:
+        """Targets (B, 1) of the critics."""
+        action, penalty = self.next_action(next_obs, next_eps)
+        next_q = aggregate(self.policy.critic_target.values(next_obs, action), self.target_pessimism)
+        if self.entropy_in_target:
+            next_q = next_q - coef * penalty
+        return (rewards + (1 - dones) * discounts * next_q).clamp(*self.value_range)
+
+    def _update_critic(self, obs: torch.Tensor, actions: torch.Tensor, target: torch.Tensor) -> None:
+        values = self.policy.critic.values(obs, actions)
+        loss = 0.5 * len(values) * F.mse_loss(values, target.expand_as(values))
+        self.policy.critic.optimizer.zero_grad()
+        loss.backward()
+        self.policy.critic.optimizer.step()
+        self._log(critic_loss=loss, q_data=values.mean())
+
+    def _update_coefficient(self, penalty: torch.Tensor) -> None:
+        assert self.log_ent_coef is not None
+        assert self.ent_coef_optimizer is not None
+        loss = -(self.log_ent_coef * (penalty + float(self.target_entropy))).mean()
+        self.ent_coef_optimizer.zero_grad()
+        loss.backward()
+        self.ent_coef_optimizer.step()
+        if self.min_ent_coef > 0:
+            with torch.no_grad():
+                self.log_ent_coef.clamp_(min=float(np.log(self.min_ent_coef)))
+
+    @torch.no_grad()
+    def _polyak(self) -> None:
+        target, online = self.policy.critic_target.parameters(), self.policy.critic.parameters()
+        torch._foreach_lerp_(list(target), list(online), self.tau)
+
+    @torch.no_grad()
+    def _log(self, **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read_statistics(self) -> dict[str, float]:
+        """Means of losses and values since the last call: the only place where the host waits for the device."""
+        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+def aggregate(values: torch.Tensor, pessimism: float | None) -> torch.Tensor:
+    """One value (B, 1) from an ensemble's (E, B, 1): the smallest, or mean - pessimism * standard deviation."""
+    if pessimism is None:
+        return values.min(dim=0).values
+    return values.mean(dim=0) - pessimism * (values.var(dim=0, correction=0) + 1e-8).sqrt()

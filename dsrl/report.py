@@ -1,0 +1,38 @@
+"""The final word on a run: the steered policy beside every baseline, on the same fresh episodes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common.files import atomic_path
+from dsrl.actor import FrozenDecoder, load_steered_agent
+from dsrl.baselines import baseline_agents, summary
+from dsrl.config import DSRLConfig
+from dsrl.trainer import stream_seed
+from envs.pool import EnvPool
+from rollouts.loop import run_episodes
+
+
+def write_report(policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, device: str = "cpu") -> dict[str, Any]:
+    """Judge ``sac_best.zip`` and the baselines, print a table, write ``report.json``.
+
+    Returns:
+        By name of the agent: success rate, its 95 % Wilson interval, mean length in environment steps.
+    """
+    chunk_shape = (policy.spec.pred_horizon, policy.spec.action_dim)
+    decoder = FrozenDecoder(policy, config.ddim_steps, device)
+    agents = baseline_agents(config, decoder, chunk_shape, pool, stream_seed(config.seed, 1))
+    best = folder / "sac_best.zip"
+    agents["steered, actor's mean"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=True)
+    agents["steered, actor's draw"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=False)
+    seed = stream_seed(config.seed, 2)
+    report: dict[str, Any] = {}
+    for name, agent in agents.items():
+        episodes = range(config.evaluation.report_episodes)
+        report[name] = summary(run_episodes(agent, pool, seed, episodes))
+        low, high = report[name]["ci95"]
+        rate, length = report[name]["success_rate"], report[name]["mean_length"]
+        print(f"{name:<36} success {rate:.3f} [{low:.3f}, {high:.3f}]  mean length {length:.0f} steps", flush=True)
+    with atomic_path(folder / "report.json") as partial:
+        partial.write_text(json.dumps({"seed": seed, "agents": report}, indent=1) + "\n")
+    return report

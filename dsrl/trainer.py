@@ -1,0 +1,243 @@
+"""The training loop: warm start, critics alone, then acting and learning side by side."""
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dsrl.actor import FrozenDecoder, SteeredAgent
+from dsrl.archive import Steering, fingerprint, write_archive
+from dsrl.baselines import summary
+from dsrl.build import build_learner
+from dsrl.config import DSRLConfig
+from dsrl.metrics import MetricsLog, Row
+from dsrl.networks import PriorActor
+from dsrl.noise_aliasing import NoiseAliasingSAC
+from dsrl.progress import ProgressLine
+from dsrl.run_state import load_run_state, save_run_state
+from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv
+from envs.pool import EnvPool
+from envs.tasks import episode_seed
+from rollouts.loop import run_episodes
+
+LOGS_PER_EVALUATION = 5
+
+
+def stream_seed(seed: int, stream: int) -> int:
+    """A seed for one purpose of a run: 0 training episodes, 1 selection, 2 report."""
+    return int(np.random.SeedSequence((seed, 7_919, stream)).generate_state(1)[0])
+
+
+class Trainer:
+    """One DSRL run in one folder.
+
+    Args:
+        policy: the frozen ``DiffusionPolicy`` (or a toy with its ``decode``, ``normalize_obs``, ``spec``).
+        pool: simulator workers; the same ones train and evaluate.
+        config: all settings.
+        folder: gets ``sac_last.zip`` (with the run's state), ``sac_best.zip``, ``metrics.csv``, TensorBoard.
+        resume: go on from ``sac_last.zip``.
+        device: of the learner and the policy.
+    """
+
+    def __init__(
+        self, policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, resume: bool = False, device: str = "cpu"
+    ) -> None:
+        self.policy, self.pool, self.config, self.folder = policy, pool, config, folder
+        self.chunk_shape = (policy.spec.pred_horizon, policy.spec.action_dim)
+        self.decoder = FrozenDecoder(policy, config.ddim_steps, device)
+        train_seed = stream_seed(config.seed, 0)
+        self.chunks = ChunkVecEnv(
+            pool,
+            self.chunk_shape[0],
+            lambda k: episode_seed(train_seed, k),
+            config.env.reward,
+            config.env.time_limit_terminal,
+        )
+        self.venv = NoiseSpaceVecEnv(
+            self.chunks, self.decoder.decode, self.decoder.normalize_obs, config.action_magnitude
+        )
+        self.learner = build_learner(config, self.venv, device)
+        if isinstance(self.learner, NoiseAliasingSAC):
+            self.learner.set_decoder(self._decode_normalized)
+        self.rng = np.random.default_rng(stream_seed(config.seed, 3))
+        self.base_fingerprint = fingerprint(policy)
+        self.env_steps = 0
+        self.episodes = 0
+        self.warm: dict[str, list[int]] = {}
+        self.clipped = [0, 0]
+        self.best: tuple[float, float] = (-1.0, 0.0)
+        self.seconds = dict.fromkeys(("wall", "simulation", "decoding", "updates", "evaluation"), 0.0)
+        rows: list[Row] = []
+        if resume:
+            rows = load_run_state(self, folder / "sac_last.zip")
+        self.metrics = MetricsLog(folder, rows)
+        self.recent: deque[tuple[bool, int]] = deque(maxlen=50)
+        self.noise_rms: list[float] = []
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps of the whole run, warm start included."""
+        return self.config.initial_steps + self.config.train_steps
+
+    def run(self) -> None:
+        """Train to the end. Killed at any moment, a new ``Trainer(resume=True)`` goes on from the last evaluation."""
+        self.progress = ProgressLine(self.total_steps)
+        self.obs = self.venv.reset()
+        self.tick = time.perf_counter()
+        if self.env_steps == 0:
+            self._warm_start()
+            self._evaluate_and_save()
+        every = self.config.evaluation.every
+        while self.env_steps < self.total_steps:
+            before = self.env_steps
+            self._open_kl_target()
+            self._step(self.learner.act(self.obs), train=True)
+            if self.env_steps // every > before // every or self.env_steps >= self.total_steps:
+                self._evaluate_and_save()
+            elif self.env_steps * LOGS_PER_EVALUATION // every > before * LOGS_PER_EVALUATION // every:
+                self._log({})
+        self.metrics.close()
+        self.progress.close()
+
+    def _warm_start(self) -> None:
+        """``initial_steps`` environment steps of the frozen policy with Gaussian noise, then the critics alone."""
+        n, magnitude = self.venv.num_envs, self.config.action_magnitude
+        scales = self.config.warm_start.noise_scales
+        scale = self.rng.choice(scales, size=n)
+        while self.env_steps < self.config.initial_steps:
+            noise = scale[:, None] * self.rng.standard_normal((n, int(np.prod(self.chunk_shape))))
+            self.clipped[0] += int((np.abs(noise) > magnitude).sum())
+            self.clipped[1] += noise.size
+            scaled = np.clip(noise / magnitude, -1.0, 1.0).astype(np.float32)
+            for i, success in self._step(scaled, train=False):
+                self.warm.setdefault(f"{scale[i]:g}", []).append(int(success))
+                scale[i] = self.rng.choice(scales)
+        for name, successes in sorted(self.warm.items()):
+            rate = np.mean(successes)
+            self.progress.say(f"warm start, w ~ {name} N(0, I): success {rate:.3f} over {len(successes)} episodes")
+        self._choose_prior()
+        share = self.clipped[0] / max(self.clipped[1], 1)
+        self.progress.say(f"warm start: {share:.1%} of the noise components were cut at +-{magnitude:g}")
+        remaining = self.config.warm_start.critic_updates
+        while remaining > 0:
+            with _Timer(self.seconds, "updates"):
+                self.learner.train(min(remaining, 100), self.config.learner.batch_size, train_actor=False)
+            remaining -= 100
+
+    def _choose_prior(self) -> None:
+        """Give a ``prior`` actor the noise scale that served the frozen policy best, unless the settings name one."""
+        actor = self.learner.policy.actor
+        if isinstance(actor, PriorActor) and self.config.learner.prior_scale is None and self.warm:
+            # Among equals the widest: it leaves the most to choose from.
+            name = max(self.warm, key=lambda scale: (float(np.mean(self.warm[scale])), float(scale)))
+            actor.prior_scale.fill_(float(name) / self.config.action_magnitude)
+            self.progress.say(f"the actor starts as w ~ {name} N(0, I)")
+
+    def _step(self, scaled_noise: np.ndarray, train: bool) -> list[tuple[int, bool]]:
+        """Execute one chunk everywhere, learn while the simulator works; (env, success) of the episodes that ended."""
+        learner = self.learner
+        with _Timer(self.seconds, "decoding"):
+            self.venv.step_async(self.config.action_magnitude * scaled_noise)
+        if train:
+            with _Timer(self.seconds, "updates"):
+                learner.train(self.config.utd * self.venv.num_envs, self.config.learner.batch_size)
+        with _Timer(self.seconds, "simulation"):
+            next_obs, rewards, dones, infos = self.venv.step_wait()
+        assert isinstance(next_obs, np.ndarray)
+        stored_next = next_obs.copy()
+        finished = []
+        for i in np.flatnonzero(dones):
+            stored_next[i] = infos[i]["terminal_observation"]
+            finished.append((int(i), bool(infos[i]["is_success"])))
+            self.recent.append((finished[-1][1], infos[i]["episode"]["l"]))
+            self.episodes += 1
+        action = learner.stored_action(scaled_noise, self.venv.chunks)
+        learner.replay_buffer.add(self.obs, stored_next, action, rewards, dones, infos)
+        self.obs = next_obs
+        self.env_steps += sum(info["env_steps"] for info in infos)
+        learner.num_timesteps = self.env_steps
+        self.noise_rms.append(float(np.sqrt(np.mean(scaled_noise**2))) * self.config.action_magnitude)
+        self.progress.update(self.env_steps, self.recent, learner._n_updates)
+        return finished
+
+    def _open_kl_target(self) -> None:
+        """The KL target as a function of the steps since the warm start: from 0 to ``kl_target``."""
+        settings = self.config.learner
+        if settings.algorithm == "prior" and settings.kl_open_steps > 0:
+            opened = min(1.0, (self.env_steps - self.config.initial_steps) / settings.kl_open_steps)
+            self.learner.target_entropy = -settings.kl_target * opened
+
+    def _evaluate_and_save(self) -> None:
+        """Both actors on the selection episodes; keep the best; save the state.
+
+        The workers play the evaluation, so training episodes are cut off here. That also makes the state complete
+        without the simulator's: training goes on with fresh episodes, after an interruption or without one.
+        """
+        self.learner.replay_buffer.interrupt()
+        row: Row = {}
+        with _Timer(self.seconds, "evaluation"):
+            for name in ("deterministic", "stochastic"):
+                agent = SteeredAgent(self.learner.policy, self.decoder, self.chunk_shape, name == "deterministic")
+                seed = stream_seed(self.config.seed, 1)
+                result = summary(run_episodes(agent, self.pool, seed, range(self.config.evaluation.episodes)))
+                rate, length = result["success_rate"], result["mean_length"]
+                assert isinstance(rate, float)
+                assert isinstance(length, float)
+                row[f"eval/{name}_success"], row[f"eval/{name}_length"] = rate, length
+                if (rate, -length) > self.best:
+                    self.best = (rate, -length)
+                    write_archive(self.folder / "sac_best.zip", self.learner, self.steering(name == "deterministic"))
+        self._log(row)
+        self.recent.clear()
+        self.obs = self.venv.reset()
+        save_run_state(self, self.folder / "sac_last.zip")
+
+    def _decode_normalized(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """DSRL-NA's decoder: normalised observations (B, D), noise (B, H*A) -> flattened chunks (B, H*A)."""
+        raw = self.policy.obs_normalizer.denormalize(obs)
+        return self.policy.decode(raw, noise.view(-1, *self.chunk_shape), self.config.ddim_steps).flatten(1)
+
+    def steering(self, deterministic_is_better: bool) -> Steering:
+        """What the archives say about themselves."""
+        spec = self.policy.spec
+        return Steering(
+            self.config, self.base_fingerprint, spec.task, dict(spec.obs_dims), self.env_steps, deterministic_is_better
+        )
+
+    def _log(self, evaluation: Row) -> None:
+        now = time.perf_counter()
+        self.seconds["wall"] += now - self.tick
+        self.tick = now
+        row: Row = {"env_steps": self.env_steps, "episodes": self.episodes, "updates": self.learner._n_updates}
+        if self.recent:
+            row["rollout/success"] = float(np.mean([success for success, _ in self.recent]))
+            row["rollout/length"] = float(np.mean([length for _, length in self.recent]))
+        if self.noise_rms:
+            row["rollout/noise_rms"] = float(np.mean(self.noise_rms))
+        self.noise_rms = []
+        row.update(evaluation)
+        row.update({f"train/{name}": value for name, value in self.learner.read_statistics().items()})
+        row.update({f"time/{name}_s": value for name, value in self.seconds.items()})
+        acting = self.seconds["wall"] - self.seconds["evaluation"]
+        row["time/env_steps_per_s"] = self.env_steps / max(acting, 1e-9)
+        row["time/updates_per_s"] = self.learner._n_updates / max(self.seconds["updates"], 1e-9)
+        self.metrics.add(row)
+        self.metrics.write()
+        self.progress.log(row)
+
+
+class _Timer:
+    """Adds the seconds of a ``with`` block to one entry of a table."""
+
+    def __init__(self, table: dict[str, float], name: str) -> None:
+        self.table, self.name = table, name
+
+    def __enter__(self) -> None:
+        self.begin = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self.table[self.name] += time.perf_counter() - self.begin
