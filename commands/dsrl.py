@@ -1,0 +1,90 @@
+"""`dsrl`: steer a frozen diffusion policy by SAC in its noise space."""
+
+import dataclasses
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import atomic_path
+from dsrl.config import DSRLConfig, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
+
+
+def dsrl(
+    bc_checkpoint: Path,
+    task: str | None = None,
+    action_magnitude: float = 3.0,
+    ddim_steps: int = 10,
+    initial_steps: int = 10_000,
+    train_steps: int = 100_000,
+    utd: int = 5,
+    seed: int = 0,
+    output: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    learner: LearnerConfig = LearnerConfig(),  # noqa: B008 (a dataclass default is how jsonargparse makes a group)
+    env: EnvConfig = EnvConfig(),  # noqa: B008
+    warm_start: WarmStartConfig = WarmStartConfig(),  # noqa: B008
+    evaluation: EvalConfig = EvalConfig(),  # noqa: B008
+) -> None:
+    """Train SAC whose actions are the noise of a frozen diffusion policy.
+
+    Args:
+        bc_checkpoint: exported policy (.safetensors) or Lightning checkpoint (.ckpt, its EMA weights).
+        task: lift, can or square; the checkpoint's own by default.
+        action_magnitude: bound of every component of the noise.
+        ddim_steps: denoising steps per chunk.
+        initial_steps: env steps of the warm start, played by the frozen policy.
+        train_steps: env steps after it.
+        utd: updates per chunk.
+        seed: of networks, episodes and draws.
+        output: folder of the run; checkpoints/dsrl/TASK by default.
+        resume: go on from the last saved state in the folder.
+        device: cpu, cuda, or auto.
+        learner: networks and updates.
+        env: environment and reward.
+        warm_start: what happens before the actor acts.
+        evaluation: evaluation during and after training.
+    """
+    import torch
+
+    from commands.simulation import load_checkpoint
+    from dsrl.report import write_report
+    from dsrl.trainer import Trainer
+    from envs.pool import EnvPool, available_cpus
+    from rollouts.simulation import check_fits, simulation_of
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy = load_checkpoint(bc_checkpoint, ddim_steps).to(device)
+    name, env_spec = simulation_of(policy.spec, task, env.horizon)
+    folder = output or Path("checkpoints") / "dsrl" / (name or "custom")
+    if not resume and (folder / "sac_last.zip").exists():
+        raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
+    config = DSRLConfig(
+        name,
+        action_magnitude,
+        ddim_steps,
+        initial_steps,
+        train_steps,
+        utd,
+        seed,
+        learner,
+        env,
+        warm_start,
+        evaluation,
+    )
+    write_config(config, bc_checkpoint, folder)
+    with EnvPool(env_spec, available_cpus() if env.n_envs is None else env.n_envs) as pool:
+        check_fits(policy.spec, pool)
+        Trainer(policy, pool, config, folder, resume, device).run()
+        if evaluation.report_episodes > 0:
+            write_report(policy, pool, config, folder, device)
+    print(f"wrote {folder}/sac_best.zip")
+
+
+def write_config(config: DSRLConfig, bc_checkpoint: Path, folder: Path) -> None:
+    """Write the resolved settings, as a file that ``--config`` takes."""
+    import yaml
+
+    values = {"bc_checkpoint": str(bc_checkpoint), **dataclasses.asdict(config), "output": str(folder)}
+    with atomic_path(folder / "config.yaml") as partial:
+        partial.write_text(yaml.safe_dump(values, sort_keys=False))

@@ -1,0 +1,70 @@
+"""`evaluate`: success rate with its confidence interval."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from commands.simulation import agents_of, load_checkpoint
+from common.errors import UserError
+from common.files import atomic_path, check_writable, sha256_of
+from envs.pool import EnvPool
+from rollouts.evaluation import evaluate_agent
+from rollouts.simulation import check_fits, simulation_of
+
+
+def evaluate(
+    checkpoint: Path,
+    sac: Path | None = None,
+    n_episodes: int = 200,
+    ddim_steps: int | None = None,
+    seed: int = 0,
+    noise_scale: float = 1.0,
+    n_envs: int | None = None,
+    horizon: int | None = None,
+    task: str | None = None,
+    output: Path | None = None,
+) -> None:
+    """Judge a policy by its success rate, with Wilson's 95 % interval. Needs no data file.
+
+    Args:
+        checkpoint: exported policy (.safetensors) or Lightning checkpoint (.ckpt, its EMA weights).
+        sac: archive of a trained SAC; judges the steered policy beside the base, on the same initial states.
+        n_episodes: episodes; episode i starts from the state drawn by (seed, i).
+        ddim_steps: denoising steps; the policy's own by default.
+        seed: of the initial states and the noise.
+        noise_scale: the base policy samples w ~ s N(0, I); 1 is the standard.
+        n_envs: parallel environments; chosen from the CPUs by default.
+        horizon: env steps before an episode counts as failed; the task's own by default.
+        task: lift, can or square; only for a checkpoint whose data carried no env_args.
+        output: results file (JSON) to write.
+    """
+    if n_episodes < 1:
+        raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
+    if noise_scale < 0:
+        raise UserError(f"--noise_scale is {noise_scale}: expected 0 or more")
+    policy = load_checkpoint(checkpoint, ddim_steps)
+    agents = agents_of(policy, sac, ddim_steps, noise_scale)
+    name, env_spec = simulation_of(policy.spec, task, horizon)
+    if output is not None:
+        check_writable(output)  # a path that cannot be written should not cost an evaluation
+    documents: dict[str, dict[str, Any]] = {}
+    with EnvPool(env_spec, n_envs) as pool:
+        check_fits(policy.spec, pool)
+        for label, agent in agents.items():
+            evaluation = evaluate_agent(agent, pool, seed, n_episodes, label)
+            print(f"{label:<8} {evaluation}")
+            documents[label] = evaluation.to_dict()
+    if output is not None:
+        judged = documents["steered" if sac else "base"]
+        header = {
+            "task": name or env_spec.env_args["env_name"],
+            "checkpoint": {"path": str(checkpoint), "sha256": sha256_of(checkpoint), "weights": policy.spec.weights},
+            "sac": {"path": str(sac), "sha256": sha256_of(sac)} if sac else None,
+            "ddim_steps": ddim_steps or policy.spec.diffusion.ddim_steps,
+            "noise_scale": noise_scale,
+            "horizon": env_spec.horizon,
+        }
+        base = {"base": documents["base"]} if sac else {}
+        with atomic_path(output) as partial:
+            partial.write_text(json.dumps({**header, **judged, **base}, indent=1) + "\n")
+        print(f"wrote {output}")

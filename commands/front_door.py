@@ -1,0 +1,98 @@
+"""Runs the command that a line names, and turns a user's mistake into one message."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from common.errors import UserError
+
+MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the front door.
+
+    Args:
+        target: "module:function", imported only when the command runs.
+        summary: one line for the list of commands.
+    """
+
+    target: str
+    summary: str
+
+
+# These parse their own line, subcommand included.
+LIGHTNING_MODULE = "commands.train"
+
+
+def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
+    """Run one command line.
+
+    Args:
+        commands: the table.
+        args: the words after the program's name.
+
+    Returns:
+        The exit status: 0, 2 for a user's mistake, 130 after Ctrl-C. A failure that is not the user's raises, and so
+        ends with a traceback and status 1.
+    """
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview(commands))
+        return 0 if args else MISTAKE
+    name, rest = args[0], list(args[1:])
+    if name not in commands:
+        return _mistake(f"unknown command {name!r}: expected one of {', '.join(commands)}")
+    module_name, _, function_name = commands[name].target.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+        if module_name == LIGHTNING_MODULE:
+            function([name, *rest])
+        else:
+            _call(function, name, rest)
+    except UserError as error:
+        return _mistake(str(error))
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _call(function: Callable[..., None], name: str, args: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    from commands.parsing import CommandParser
+
+    auto_cli(
+        function,
+        args=_spell_out_switches(function, args),
+        as_positional=False,
+        parser_class=CommandParser,
+        prog=f"cli.py {name}",
+    )
+
+
+def _spell_out_switches(function: Callable[..., None], args: list[str]) -> list[str]:
+    """``--resume`` as ``--resume=true``: jsonargparse wants a value for every boolean."""
+    switches = {
+        f"--{name}"
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.annotation is bool
+    }
+    following = [*args[1:], "--"]
+    return [
+        f"{word}=true" if word in switches and after.startswith("-") else word
+        for word, after in zip(args, following, strict=False)  # one longer where there are no words
+    ]
+
+
+def _overview(commands: Mapping[str, Command]) -> str:
+    lines = [f"  {name:<10}{command.summary}" for name, command in commands.items()]
+    return "\n".join(["usage: python cli.py <command> [options]", "", *lines, "", "python cli.py <command> --help"])
+
+
+def _mistake(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return MISTAKE

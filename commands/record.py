@@ -1,0 +1,54 @@
+"""`record`: one MP4 per episode."""
+
+from pathlib import Path
+
+from commands.simulation import agents_of, load_checkpoint
+from common.errors import UserError
+from envs.pool import Capture, EnvPool
+from rollouts.loop import EpisodeResult, run_episodes
+from rollouts.recording import write_video
+from rollouts.simulation import check_fits, simulation_of
+
+
+def record(
+    checkpoint: Path,
+    output: Path,
+    sac: Path | None = None,
+    n_episodes: int = 3,
+    ddim_steps: int | None = None,
+    seed: int = 0,
+    noise_scale: float = 1.0,
+    horizon: int | None = None,
+    task: str | None = None,
+    size: int = 384,
+) -> None:
+    """Record a policy: ep01.mp4, ep02.mp4, ... with step count and outcome in the picture.
+
+    Args:
+        checkpoint: exported policy (.safetensors) or Lightning checkpoint (.ckpt, its EMA weights).
+        output: folder for the videos.
+        sac: archive of a trained SAC; records the steered policy.
+        n_episodes: episodes; episode i starts from the state drawn by (seed, i).
+        ddim_steps: denoising steps; the policy's own by default.
+        seed: of the initial states and the noise.
+        noise_scale: the base policy samples w ~ s N(0, I); 1 is the standard.
+        horizon: env steps before an episode counts as failed; the task's own by default.
+        task: lift, can or square; only for a checkpoint whose data carried no env_args.
+        size: height and width of the video in pixels.
+    """
+    if n_episodes < 1:
+        raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
+    if not 64 <= size <= 2048 or size % 16:
+        raise UserError(f"--size is {size}: expected a multiple of 16 from 64 to 2048")
+    policy = load_checkpoint(checkpoint, ddim_steps)
+    agent = list(agents_of(policy, sac, ddim_steps, noise_scale).values())[-1]
+    _, env_spec = simulation_of(policy.spec, task, horizon, render_size=(size, size))
+
+    def write(result: EpisodeResult) -> None:
+        path = output / f"ep{result.index + 1:02d}.mp4"
+        write_video(path, result)
+        print(f"wrote {path}: {'success' if result.success else 'failure'} after {result.length} steps")
+
+    with EnvPool(env_spec, n_envs=1) as pool:
+        check_fits(policy.spec, pool)
+        run_episodes(agent, pool, seed, range(n_episodes), Capture(frames_every=1), on_result=write)

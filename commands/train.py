@@ -1,0 +1,145 @@
+"""`fit`, `validate`, `test` and `predict`: LightningCLI over the project's module and data."""
+
+import errno
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks.checkpoint_io import SafeCheckpointIO
+from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from callbacks.ema import EMA
+from callbacks.non_finite import StopOnNonFinite
+from callbacks.policy_export import PolicyExport
+from callbacks.progress import RunProgress
+from callbacks.rollout_success import RolloutSuccess
+from callbacks.save_on_signal import SaveOnSignal
+from commands.parsing import OneMessage
+from common.errors import UserError
+from common.files import OUT_OF_SPACE, atomic_path
+from datamodules.robomimic_datamodule import RobomimicDataModule
+from lightning_modules import DiffusionBC
+
+# What the model takes from the data's header, at construction.
+LINKED = ("obs_dims", "action_dim", "pred_horizon", "env_args", "task", "data_sha256")
+
+# Sections of the configuration, each with its own flags (--ema.decay). The average is updated before a rollout uses it,
+# and a checkpoint is ranked after the rollout.
+CALLBACKS: dict[str, type[Callback]] = {
+    "ema": EMA,
+    "rollout": RolloutSuccess,
+    "best": BestCheckpoint,
+    "last": LastCheckpoint,
+    "export": PolicyExport,
+    "progress": RunProgress,
+}
+
+# What writing logs into a bad place or onto a full disk ends with.
+UNWRITABLE = (*OUT_OF_SPACE, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+
+
+class TrainParser(OneMessage, LightningArgumentParser):  # type: ignore[misc]
+    """Lightning's parser with one message per mistake."""
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes the resolved configuration of a `fit` beside its checkpoints, where the run can be made again from."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            with atomic_path(Path(self.config.best.dirpath) / self.config_filename) as partial:
+                partial.write_text(self.parser.dump(self.config, skip_none=False))
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI with the model's dimensions linked from the data and one seed for everything."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name in LINKED:
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        for target in ("data.seed", "model.seed"):
+            parser.link_arguments("seed_everything", target, compute_fn=_seed)
+        for section, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, section)
+        parser.link_arguments("rollout.every_n_epochs", "best.every_n_epochs")
+        parser.link_arguments("best.dirpath", "last.dirpath")
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (MisconfigurationException, ValueError) as error:
+            raise UserError(f"these settings cannot be used: {error}") from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        if self._get(self.config_init, "trainer.enable_progress_bar") is False:
+            self._parser(self.subcommand).callback_keys.remove("progress")
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        return trainer
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning lets a checkpoint's hyperparameters override flags and config, classes to import included. Here
+        # flags and config hold, and a checkpoint that does not fit them is refused (DiffusionBC.on_load_checkpoint).
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path not in (None, "last") and not Path(path).is_file():
+            raise UserError(f"--ckpt_path {path} does not exist: expected a .ckpt of `fit`, or `last`")
+
+
+def train(args: Sequence[str]) -> None:
+    """Run one of Lightning's subcommands.
+
+    Args:
+        args: the command line after ``cli.py``, the subcommand first.
+    """
+    _quieten_lightning()
+    # LightningCLI warns when it is given the very words that are on the command line.
+    own_line = list(args) == sys.argv[1:]
+    try:
+        TrainCLI(
+            DiffusionBC,
+            RobomimicDataModule,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=TrainParser,
+            parser_kwargs={"prog": "cli.py"},
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            # No section of the configuration: they have no options.
+            trainer_defaults={"callbacks": [StopOnNonFinite(), SaveOnSignal()]},
+            args=None if own_line else list(args),
+        )
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        where = error.filename or "the run's files"
+        raise UserError(f"cannot write {where}: {error.strerror}. Choose another folder, or make room.") from error
+
+
+def _seed(value: int | bool) -> int:
+    if not 0 <= int(value) < 2**32:
+        raise UserError(f"seed_everything is {value}: expected 0 to {2**32 - 1}")
+    return int(value)
+
+
+def _quieten_lightning() -> None:
+    # The moving average is a second policy in eval mode, on purpose.
+    warnings.filterwarnings("ignore", "Found .* module.* in eval mode")
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")
+    # The run's config.yaml is there already, and its last.ckpt where a run goes on.
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    # Reports are output; stderr is for warnings and mistakes.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(sys.stdout)
+    reports = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    reports.addFilter(lambda record: not record.getMessage().startswith(("💡", "TPU available")))
