@@ -1,0 +1,197 @@
+"""A user's mistake ends with one message on stderr and exit status 2, whichever command it reaches first."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from tests.training_toy import ROOT, ForkServer, fit_line, write_toy_dataset
+
+
+def one_message(status: int, errors: str) -> str:
+    """The message, if that is all there is."""
+    assert "Traceback" not in errors, errors
+    assert status == 2, errors
+    assert errors.startswith("error: "), errors
+    assert errors.count("error: ") == 1, errors
+    return errors
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_dataset(tmp_path_factory.mktemp("data") / "toy.hdf5")
+
+
+@pytest.fixture(scope="module")
+def trained(cli_server: ForkServer, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run."""
+    folder = tmp_path_factory.mktemp("trained")
+    status, errors = cli_server.run(fit_line(folder, data, trainer__max_epochs=1))
+    assert status == 0, errors
+    return folder
+
+
+def spoil(change: Callable[[h5py.File], object]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            change(file)
+
+    return apply
+
+
+def shorten(file: h5py.File, key: str, length: int) -> None:
+    values = file[key][:length]
+    del file[key]
+    file[key] = values
+
+
+def shorten_all(file: h5py.File) -> None:
+    for name in file["data"]:
+        demonstration = file["data"][name]
+        for key in ("actions", "states", "rewards", "dones", *(f"obs/{key}" for key in demonstration["obs"])):
+            shorten(demonstration, key, 3)
+        del demonstration["next_obs"]
+
+
+BAD_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "no such file"),
+    "not hdf5": (lambda path: path.write_text("hello"), "cannot be opened as hdf5"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:5000]), "truncated"),
+    "without data": (spoil(lambda file: file.move("data", "records")), "no group 'data'"),
+    "no demonstrations": (spoil(lambda file: file["data"].clear()), "no demonstrations"),
+    "missing key": (spoil(lambda file: file.__delitem__("data/demo_0/obs/object")), "object"),
+    "nan": (spoil(lambda file: file["data/demo_1/actions"].__setitem__((2, 3), np.nan)), "NaN"),
+    "out of range": (spoil(lambda file: file["data/demo_1/actions"].__setitem__((2, 3), 7)), "outside [-1, 1]"),
+    "unequal": (spoil(lambda file: shorten(file, "data/demo_1/actions", 4)), "unequal length"),
+    "no filter key": (spoil(lambda file: file.__delitem__("mask/train")), "no filter key 'train'"),
+    "too short": (spoil(shorten_all), "shorter than pred_horizon 4"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_DATA)
+def test_bad_data(cli_server: ForkServer, data: Path, tmp_path: Path, fault: str) -> None:
+    damage, expected = BAD_DATA[fault]
+    path = tmp_path / "bad.hdf5"
+    path.write_bytes(data.read_bytes())
+    damage(path)
+    message = one_message(*cli_server.run(fit_line(tmp_path / "run", path)))
+    assert expected in message
+    assert str(path) in message
+    assert not list((tmp_path / "run").glob("*.ckpt"))
+
+
+BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
+    "unknown flag": ({"model__learning_rate": 1}, "learning_rate"),
+    "mistyped value": ({"model__lr": "fast"}, "lr"),
+    "unknown schedule": ({"model__lr_schedule": "linear"}, "linear"),
+    "mistyped size": ({"data__batch_size": "many"}, "batch_size"),
+    "no batch": ({"data__batch_size": 0}, "data.batch_size is 0"),
+    "no horizon": ({"data__pred_horizon": 0}, "data.pred_horizon is 0"),
+    "empty keys": ({"data__obs_keys": "[]"}, "data.obs_keys is empty"),
+    "unknown key": ({"data__obs_keys": "[objcet]"}, "Those there: object, robot0_eef_pos"),
+    "unknown task": ({"data__task": "lfit"}, "lfit"),
+    "another task": ({"data__task": "can"}, "the task is given as 'can'"),
+    "decay": ({"ema__decay": 1.5}, "1.5"),
+    "ddim steps": ({"model__diffusion__ddim_steps": 200}, "200"),
+    "spacing": ({"model__diffusion__spacing": "middle"}, "middle"),
+    "unknown network": ({"model__network": "nowhere.Net"}, "nowhere.Net"),
+    "no network": ({"model__network": "torch.nn.Linear"}, "torch.nn.Linear"),
+    "no accelerator": ({"trainer__accelerator": "quantum"}, "quantum"),
+    "precision": ({"trainer__precision": "12"}, "12"),
+    "no devices": ({"trainer__devices": 0}, "devices"),
+    "episodes": ({"rollout__n_episodes": 0}, "rollout.n_episodes"),
+    "config": ({"config": "nowhere.yaml"}, "nowhere.yaml"),
+    "checkpoint": ({"ckpt_path": "nowhere.ckpt"}, "nowhere.ckpt does not exist"),
+    "best checkpoint": ({"ckpt_path": "best"}, "best does not exist"),
+    "no checkpoint": ({"ckpt_path": ""}, "does not exist"),
+    "negative seed": ({"seed_everything": -1}, "seed_everything is -1"),
+    "negative rate": ({"model__lr": -1}, "model.lr is -1.0"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FLAGS)
+def test_bad_flags(cli_server: ForkServer, data: Path, tmp_path: Path, fault: str) -> None:
+    flags, expected = BAD_FLAGS[fault]
+    message = one_message(*cli_server.run(fit_line(tmp_path / "run", data, **flags)))
+    assert expected in message
+    assert not list((tmp_path / "run").glob("*.ckpt"))
+
+
+def test_a_checkpoint_of_other_dimensions(cli_server: ForkServer, trained: Path, tmp_path: Path) -> None:
+    other = write_toy_dataset(tmp_path / "other.hdf5", obs_dims={"robot0_eef_pos": 3, "object": 14})
+    line = fit_line(tmp_path / "run", other, ckpt_path=trained / "last.ckpt")
+    for command in ("fit", "validate", "test", "predict"):
+        message = one_message(*cli_server.run([command, *line[1:]]))
+        assert "does not fit this run" in message
+        assert "'object': 5" in message
+        assert "'object': 14" in message
+
+
+def test_a_resumed_run_with_another_learning_rate(
+    cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path
+) -> None:
+    line = fit_line(tmp_path / "run", data, ckpt_path=trained / "last.ckpt", model__lr=0.5)
+    message = one_message(*cli_server.run(line))
+    assert "lr 0.001" in message
+    assert "0.5" in message
+
+
+def test_files_that_are_no_checkpoint(cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.ckpt"
+    half.write_bytes((trained / "last.ckpt").read_bytes()[:3000])
+    tensor = tmp_path / "tensor.ckpt"
+    torch.save(torch.zeros(3), tensor)
+    other = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {}, "epoch": 0}, other)
+    for path in (half, tensor, other, data):
+        line = fit_line(tmp_path / "run", data, ckpt_path=path)
+        for command in (line, ["export", "--checkpoint", str(path), "--output", str(tmp_path / "p.safetensors")]):
+            assert str(path) in one_message(*cli_server.run(command))
+    assert not (tmp_path / "p.safetensors").exists()
+
+
+def test_a_checkpoint_of_another_format_version(
+    cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path
+) -> None:
+    content = torch.load(trained / "last.ckpt", weights_only=True)
+    content["policy_spec"]["format_version"] = 0
+    torch.save(content, tmp_path / "old.ckpt")
+    for line in (
+        fit_line(tmp_path / "run", data, ckpt_path=tmp_path / "old.ckpt"),
+        ["export", "--checkpoint", str(tmp_path / "old.ckpt"), "--output", str(tmp_path / "p.safetensors")],
+        ["evaluate", "--checkpoint", str(tmp_path / "old.ckpt")],
+    ):
+        message = one_message(*cli_server.run(line))
+        assert "format 0" in message
+        assert "reads format 1" in message
+
+
+def test_outputs_that_cannot_be_written(cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("x")
+    checkpoint = ["--checkpoint", str(trained / "last.ckpt")]
+    lines = [
+        fit_line(in_the_way / "run", data),
+        fit_line(tmp_path / "run", data, trainer__logger="true", trainer__default_root_dir=in_the_way / "logs"),
+        ["export", *checkpoint, "--output", str(in_the_way / "p.safetensors")],
+        ["evaluate", *checkpoint, "--output", str(in_the_way / "results.json")],
+    ]
+    for line in lines:
+        assert str(in_the_way) in one_message(*cli_server.run(line))
+
+
+@pytest.mark.parametrize("command", ["export", "evaluate", "record"])
+def test_plain_commands(cli_server: ForkServer, command: str) -> None:
+    assert "--chekpoint" in one_message(*cli_server.run([command, "--chekpoint", "x"]))
+    assert "checkpoint" in one_message(*cli_server.run([command]))
+
+
+def test_the_real_front_door() -> None:
+    for words, expected in ((["fti"], "unknown command 'fti'"), (["inspect", "--dataset", "nowhere.hdf5"], "no such")):
+        done = subprocess.run([sys.executable, "cli.py", *words], cwd=ROOT, capture_output=True, text=True)
+        assert expected in one_message(done.returncode, done.stderr)

@@ -1,0 +1,101 @@
+"""The dsrl command in the real simulator: a whole run, what it leaves behind, and a user's mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from commands.dsrl import dsrl
+from commands.evaluate import evaluate
+from common.errors import UserError
+from dsrl.config import Algorithm, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
+from envs.tasks import default_env_args
+from policies import DiffusionPolicy, PolicySpec
+from policies.schedule import DiffusionConfig
+from policies.spec import NetworkConfig
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained Lift policy."""
+    torch.manual_seed(0)
+    spec = PolicySpec(
+        obs_dims={"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10},
+        action_dim=7,
+        pred_horizon=4,
+        network=NetworkConfig(init_args={"hidden_dims": [16]}),
+        diffusion=DiffusionConfig(num_train_timesteps=10, ddim_steps=2),
+        env_args=default_env_args("lift"),
+        task="lift",
+    )
+    path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
+    DiffusionPolicy(spec).save(path)
+    return path
+
+
+def run(
+    checkpoint: Path, output: Path, algorithm: Algorithm = "prior", train_steps: int = 80, resume: bool = False
+) -> None:
+    dsrl(
+        checkpoint,
+        task="lift",
+        action_magnitude=2.0,
+        ddim_steps=2,
+        initial_steps=80,
+        train_steps=train_steps,
+        utd=1,
+        output=output,
+        resume=resume,
+        device="cpu",
+        learner=LearnerConfig(algorithm=algorithm, hidden_sizes=[16], batch_size=8, buffer_size=1000),
+        env=EnvConfig(n_envs=2, horizon=20),
+        warm_start=WarmStartConfig(noise_scales=[1.0, 0.5], critic_updates=2),
+        evaluation=EvalConfig(every=80, episodes=2, report_episodes=2, constant_candidates=2, constant_episodes=1),
+    )
+
+
+def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    run(checkpoint, output)
+    assert {path.name for path in output.iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "report.json",
+        "sac_best.zip",
+        "sac_last.zip",
+        "tensorboard",
+    }
+    report = json.loads((output / "report.json").read_text())["agents"]
+    assert {"base, w ~ N(0, I)", "base, w = 0", "base, best constant w", "steered, actor's mean"} <= set(report)
+    assert "warm start, w ~ 0.5 N(0, I): success" in capsys.readouterr().out
+    config = yaml.safe_load((output / "config.yaml").read_text())
+    assert config["learner"]["algorithm"] == "prior"
+    with pytest.raises(UserError, match="holds a run already"):
+        run(checkpoint, output)
+    run(checkpoint, output, train_steps=160, resume=True)
+    assert (output / "metrics.csv").read_text().count("\n") > 3
+    evaluate(
+        checkpoint, sac=output / "sac_best.zip", n_episodes=2, n_envs=2, horizon=20, output=tmp_path / "results.json"
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["sac"]["path"] == str(output / "sac_best.zip")
+
+
+def test_noise_aliasing_runs_in_the_simulator(checkpoint: Path, tmp_path: Path) -> None:
+    run(checkpoint, tmp_path, "na")
+    assert (tmp_path / "sac_best.zip").is_file()
+
+
+def test_a_checkpoint_of_another_task_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can"):
+        dsrl(checkpoint, task="can", ddim_steps=2, output=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        dsrl(checkpoint, ddim_steps=2, output=tmp_path / "file" / "run")

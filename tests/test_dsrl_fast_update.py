@@ -1,0 +1,174 @@
+"""The fast update is stock SAC's: same losses and same weights after it, on the same batch and noise."""
+
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch.nn import functional as F
+
+from benchmarks.dsrl_updates import SpacesOnly, copy_weights, fill, make_fast, make_stock
+from dsrl.learner import SteeringSAC, aggregate
+from dsrl.networks import SteeringPolicy
+from dsrl.replay import ChunkReplayBuffer
+
+OBS, ACTIONS, HIDDEN = 5, 6, [32, 32]
+
+
+def pair(ent_coef: str = "auto_0.2") -> tuple[SAC, SteeringSAC]:
+    """A stock SAC and a SteeringSAC with the same weights and the same data."""
+    stock, fast = make_stock(OBS, ACTIONS, HIDDEN, ent_coef), make_fast(OBS, ACTIONS, HIDDEN, ent_coef)
+    copy_weights(stock, fast)
+    fill(fast.replay_buffer, rows=64)
+    return stock, fast
+
+
+def minibatch(learner: SteeringSAC, n: int) -> tuple[torch.Tensor, ...]:
+    """(obs, actions, next_obs, dones, rewards, discounts) of ``n`` drawn transitions."""
+    data = learner.replay_buffer.gather(*learner.replay_buffer.draw(n))
+    return tuple(part for part in data if part is not None)
+
+
+def test_losses_and_weights_after_an_update_are_those_of_stock_sac(monkeypatch: pytest.MonkeyPatch) -> None:
+    stock, fast = pair()
+    stock.replay_buffer = fast.replay_buffer
+    state = fast.replay_buffer.rng.bit_generator.state
+    draws = torch.randn(3, 2, 16, ACTIONS, generator=torch.Generator().manual_seed(5))
+    data = minibatch(fast, 3 * 16)
+    for step in range(3):
+        rows = slice(16 * step, 16 * (step + 1))
+        fast.update(tuple(part[rows] for part in data), draws[step, 0], draws[step, 1], True)
+    # Stock SAC draws its minibatches one after the other; the generator gives the same stream of indices either way.
+    fast.replay_buffer.rng.bit_generator.state = state
+    pending = [draw for step in draws for draw in step]
+    monkeypatch.setattr(torch.distributions.normal, "_standard_normal", lambda *args, **kw: pending.pop(0))
+    stock.train(gradient_steps=3, batch_size=16)
+    assert not pending
+    assert fast.read_statistics()["critic_loss"] == pytest.approx(
+        float(stock.logger.name_to_value["train/critic_loss"]), rel=1e-4
+    )
+    for ours, theirs in zip(fast.actor.parameters(), stock.actor.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+    obs, noise = torch.randn(8, OBS), torch.rand(8, ACTIONS)
+    torch.testing.assert_close(
+        torch.stack(fast.policy.critic(obs, noise)), torch.stack(stock.critic(obs, noise)), rtol=1e-3, atol=1e-5
+    )
+    torch.testing.assert_close(
+        torch.stack(fast.policy.critic_target(obs, noise)), torch.stack(stock.critic_target(obs, noise))
+    )
+    torch.testing.assert_close(fast.log_ent_coef, stock.log_ent_coef)
+
+
+def test_actor_loss_leaves_no_gradient_in_the_critics() -> None:
+    _, fast = pair()
+    data = minibatch(fast, 16)
+    obs = data[0]
+    fast.update(data, torch.randn(16, ACTIONS), torch.randn(16, ACTIONS), False)
+    before = [cast(torch.Tensor, parameter.grad).clone() for parameter in fast.policy.critic.parameters()]
+    noise, _ = fast.policy.actor.sample(obs, torch.zeros(16, ACTIONS))
+    loss = fast.policy.critic.values(obs, noise)
+    loss.mean().backward(inputs=list(fast.policy.actor.parameters()))
+    after = [cast(torch.Tensor, parameter.grad) for parameter in fast.policy.critic.parameters()]
+    assert all(torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_train_draws_all_minibatches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, fast = pair()
+    calls: list[int] = []
+    draw = fast.replay_buffer.draw
+
+    def counted(n: int) -> tuple[np.ndarray, np.ndarray]:
+        calls.append(n)
+        return draw(n)
+
+    monkeypatch.setattr(fast.replay_buffer, "draw", counted)
+    fast.train(7, 16)
+    assert calls == [7 * 16]
+    assert fast._n_updates == 7
+
+
+def test_target_is_clamped_to_what_rewards_can_give() -> None:
+    venv = DummyVecEnv([lambda: SpacesOnly(OBS, ACTIONS)])
+    learner = SteeringSAC(
+        SteeringPolicy,
+        venv,
+        value_range=(-3.0, 0.0),
+        replay_buffer_class=ChunkReplayBuffer,
+        buffer_size=10,
+        device="cpu",
+    )
+    n = 8
+    zeros, ones = torch.zeros(n, 1), torch.ones(n, 1)
+    target = learner.td_target(
+        torch.randn(n, OBS), torch.zeros(n, ACTIONS), -100 * ones, zeros, ones, torch.tensor(0.0)
+    )
+    assert torch.equal(target, torch.full((n, 1), -3.0))
+
+
+def buffer_with_stream(n_steps: int, dones: list[int], timeouts: list[int]) -> ChunkReplayBuffer:
+    """One environment's stream: reward t at row t, observation t, next observation t + 1."""
+    box = spaces.Box(-1, 1, (1,), np.float32)
+    buffer = ChunkReplayBuffer(100, spaces.Box(-np.inf, np.inf, (1,), np.float32), box, n_steps=n_steps, gamma=0.5)
+    for t, (done, timeout) in enumerate(zip(dones, timeouts, strict=True)):
+        obs, next_obs = np.full((1, 1), t, np.float32), np.full((1, 1), t + 1, np.float32)
+        infos = [{"TimeLimit.truncated": bool(timeout)}]
+        buffer.add(obs, next_obs, np.zeros((1, 1)), np.array([float(t)]), np.array([bool(done)]), infos)
+    return buffer
+
+
+def test_n_step_returns_stop_at_an_episodes_end_and_at_the_newest_row() -> None:
+    buffer = buffer_with_stream(3, dones=[0, 0, 1, 0, 0, 1, 0], timeouts=[0, 0, 0, 0, 0, 1, 0])
+    batch = buffer.gather(np.arange(7), np.zeros(7, dtype=int))
+    returns = [0 + 0.5 * 1 + 0.25 * 2, 1 + 0.5 * 2, 2, 3 + 0.5 * 4 + 0.25 * 5, 4 + 0.5 * 5, 5, 6]
+    assert batch.rewards[:, 0].tolist() == pytest.approx(returns)
+    assert batch.next_observations[:, 0].tolist() == [3, 3, 3, 6, 6, 6, 7]
+    assert batch.discounts is not None
+    assert batch.discounts[:, 0].tolist() == pytest.approx([0.125, 0.25, 0.5, 0.125, 0.25, 0.5, 0.5])
+    # Row 2 ends in success: no bootstrap. Row 5 is a time limit: bootstrap.
+    assert batch.dones[:, 0].tolist() == [1, 1, 1, 0, 0, 0, 0]
+
+
+def test_interrupted_episodes_bootstrap_and_are_not_run_into() -> None:
+    buffer = buffer_with_stream(3, dones=[0, 0], timeouts=[0, 0])
+    buffer.interrupt()
+    box = np.zeros((1, 1), np.float32)
+    buffer.add(box, box, box, np.array([50.0]), np.array([False]), [{}])
+    batch = buffer.gather(np.array([0, 1]), np.zeros(2, dtype=int))
+    assert batch.rewards[:, 0].tolist() == pytest.approx([0.5, 1.0])
+    assert batch.dones[:, 0].tolist() == [0, 0]
+
+
+def test_an_ensemble_is_valued_by_its_minimum_or_by_mean_minus_deviations() -> None:
+    values = torch.tensor([[[1.0]], [[3.0]], [[5.0]]])
+    assert aggregate(values, None).item() == 1.0
+    assert aggregate(values, 0.0).item() == 3.0
+    assert aggregate(values, 0.5).item() == pytest.approx(3 - 0.5 * (8 / 3) ** 0.5)
+
+
+def test_prior_actor_starts_as_scaled_noise_and_its_penalty_is_the_kl() -> None:
+    venv = DummyVecEnv([lambda: SpacesOnly(OBS, ACTIONS)])
+    learner = SteeringSAC(
+        SteeringPolicy,
+        venv,
+        policy_kwargs={"actor_kind": "prior", "prior_scale": 0.25},
+        replay_buffer_class=ChunkReplayBuffer,
+        buffer_size=10,
+        device="cpu",
+    )
+    actor = learner.policy.actor
+    obs, eps = torch.randn(64, OBS), torch.randn(64, ACTIONS)
+    action, kl = actor.sample(obs, eps)
+    torch.testing.assert_close(action, (0.25 * eps).clamp(-1, 1), atol=5e-3, rtol=0)
+    assert float(kl.detach().abs().max()) < 1e-3
+    with torch.no_grad():
+        cast(torch.Tensor, actor.mu.bias).add_(0.3)
+        cast(torch.nn.Linear, actor.log_std).bias.sub_(0.5)
+    mean, log_std, _ = actor.get_action_dist_params(obs)
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, log_std.exp()), torch.distributions.Normal(0.0, 1.0)
+    ).sum(1, keepdim=True)
+    torch.testing.assert_close(actor.sample(obs, eps)[1], expected)
+    assert F.relu(expected).min() > 0.1

@@ -1,0 +1,274 @@
+"""Whole runs on a toy: learning, resuming, archives, and what must not change."""
+
+import csv
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import SAC
+
+from common.errors import UserError
+from dsrl.actor import load_steered_agent
+from dsrl.archive import STEERING
+from dsrl.config import Algorithm, DSRLConfig, EvalConfig, LearnerConfig, WarmStartConfig
+from dsrl.report import write_report
+from dsrl.trainer import Trainer
+from rollouts.loop import Episode
+from tests.dsrl_toy import ToyPolicy, ToyPool
+
+
+def settings(algorithm: Algorithm = "sac", train_steps: int = 400, **learner: Any) -> DSRLConfig:
+    """A run of about a second."""
+    return DSRLConfig(
+        task="toy",
+        action_magnitude=2.5,
+        ddim_steps=1,
+        initial_steps=200,
+        train_steps=train_steps,
+        utd=2,
+        learner=LearnerConfig(
+            algorithm=algorithm,
+            hidden_sizes=[32, 32],
+            batch_size=64,
+            learning_rate=1e-3,
+            gamma=0.9,
+            buffer_size=10_000,
+            **{"prior_scale": 0.8, **learner},
+        ),
+        warm_start=WarmStartConfig(noise_scales=[1.0], critic_updates=50),
+        evaluation=EvalConfig(every=200, episodes=20, report_episodes=20),
+    )
+
+
+def trainer(config: DSRLConfig, folder: Path, policy: ToyPolicy | None = None, resume: bool = False) -> Trainer:
+    return Trainer(policy or ToyPolicy(), cast(Any, ToyPool()), config, folder, resume)
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    """The rows of ``metrics.csv`` without what the clock says."""
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    trainer(settings("prior"), folder).run()
+    return folder
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "na", "prior"])
+def test_every_learner_solves_a_task_whose_best_noise_is_known(algorithm: Algorithm, tmp_path: Path) -> None:
+    run = trainer(settings(algorithm, train_steps=2_000), tmp_path)
+    run.run()
+    rows = metrics(tmp_path)
+    before, after = rows[0], [row for row in rows if row["eval/deterministic_success"]][-1]
+    assert float(before["rollout/success"]) < 0.5
+    assert float(after["eval/deterministic_success"]) >= 0.95
+    # The goal at distance 1, within .5, in steps of .2: four control steps at the least.
+    assert float(after["eval/deterministic_length"]) < 8
+
+
+def test_the_base_policy_does_not_change(tmp_path: Path) -> None:
+    policy = ToyPolicy()
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    trainer(settings("na", train_steps=100), tmp_path, policy).run()
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+
+
+@pytest.mark.parametrize("algorithm", ["prior", "na"])
+def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: Algorithm, tmp_path: Path) -> None:
+    config = settings(algorithm)
+    whole = trainer(config, tmp_path / "whole")
+    whole.run()
+    broken = trainer(config, tmp_path / "broken")
+    step, calls = broken._step, []
+
+    def fail_later(scaled_noise: np.ndarray, train: bool) -> Any:
+        calls.append(train)
+        if sum(calls) > 70:
+            raise KeyboardInterrupt
+        return step(scaled_noise, train)
+
+    broken._step = fail_later  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    resumed = trainer(config, tmp_path / "broken", resume=True)
+    assert 0 < resumed.env_steps < whole.env_steps
+    resumed.run()
+    assert metrics(tmp_path / "broken") == metrics(tmp_path / "whole")
+    for ours, theirs in zip(resumed.learner.policy.parameters(), whole.learner.policy.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for name, array in whole.learner.replay_buffer.arrays().items():
+        np.testing.assert_array_equal(array, resumed.learner.replay_buffer.arrays()[name])
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(short_run: Path, tmp_path: Path) -> None:
+    trainer(settings("prior"), tmp_path / "same").run()
+    assert metrics(tmp_path / "same") == metrics(short_run)
+    config = settings("prior")
+    config.seed = 1
+    trainer(config, tmp_path / "other").run()
+    assert metrics(tmp_path / "other") != metrics(short_run)
+
+
+def test_the_warm_start_counts_env_steps_and_stores_scaled_cut_noise(tmp_path: Path) -> None:
+    config = settings(train_steps=0)
+    config.action_magnitude = 0.5
+    run = trainer(config, tmp_path)
+    run.run()
+    # Two environments of two steps per chunk: the count may run over by at most one vector step.
+    assert 200 <= run.env_steps < 204
+    stored = run.learner.replay_buffer.arrays()["actions"]
+    assert np.abs(stored).max() == 1.0
+    share = run.clipped[0] / run.clipped[1]
+    assert share == pytest.approx(0.617, abs=0.05)  # P(|w| > .5)
+    assert np.mean(np.abs(stored) == 1.0) == pytest.approx(share)
+
+
+def test_without_a_given_scale_the_actor_starts_as_the_noise_that_served_best(tmp_path: Path) -> None:
+    config = settings("prior", train_steps=0, prior_scale=None)
+    # The toy's optimum lies far out: small noise cannot reach the goal, large noise sometimes does.
+    config.warm_start.noise_scales = [0.1, 2.0]
+    config.initial_steps = 600
+    run = trainer(config, tmp_path)
+    run.run()
+    assert np.mean(run.warm["0.1"]) < np.mean(run.warm["2"])
+    agent = load_steered_agent(tmp_path / "sac_last.zip", ToyPolicy(), deterministic=False)
+    rng = np.random.default_rng(0)
+    noise = agent.noise(np.zeros((500, 3), np.float32), [Episode(0, 0, rng)] * 500)
+    # N(0, 2^2), cut at 2.5: standard deviation 1.66.
+    assert np.std(noise) == pytest.approx(1.66, abs=0.05)
+
+
+def test_stock_sac_loads_the_best_archive_and_acts_the_same(short_run: Path) -> None:
+    model = SAC.load(short_run / "sac_best.zip", device="cpu")
+    agent = load_steered_agent(short_run / "sac_best.zip", ToyPolicy(), deterministic=True)
+    obs = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    noise = agent.noise(obs, [])
+    assert noise.shape == (5, 2, 2)
+    np.testing.assert_allclose(model.predict(obs, deterministic=True)[0], noise.reshape(5, 4), rtol=1e-4, atol=1e-6)
+
+
+def test_archives_of_the_other_learners_are_read_by_stock_sac_too(tmp_path: Path) -> None:
+    for algorithm in ("sac", "na"):
+        trainer(settings(cast(Algorithm, algorithm), train_steps=0), tmp_path / algorithm).run()
+        assert SAC.load(tmp_path / algorithm / "sac_last.zip", device="cpu").predict(np.zeros((1, 3), np.float32))
+
+
+def test_a_stochastic_actor_draws_from_each_episodes_own_generator(short_run: Path) -> None:
+    agent = load_steered_agent(short_run / "sac_best.zip", ToyPolicy(), deterministic=False)
+    obs = np.zeros((2, 3), dtype=np.float32)
+
+    def episode(seed: int) -> Episode:
+        return Episode(0, seed, np.random.default_rng(seed))
+
+    together = agent.noise(obs, [episode(1), episode(2)])
+    alone = agent.noise(obs[:1], [episode(2)])
+    np.testing.assert_allclose(together[1], alone[0], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(together[0], together[1])
+
+
+def test_loading_unpickles_nothing(short_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    load_steered_agent(short_run / "sac_best.zip", ToyPolicy())
+    trainer(settings("prior"), short_run, resume=True)
+
+
+def test_the_report_judges_the_actor_and_every_baseline(short_run: Path) -> None:
+    config = settings("prior")
+    config.evaluation.constant_candidates = 3
+    report = write_report(ToyPolicy(), cast(Any, ToyPool()), config, short_run)
+    assert len(report) == 7
+    assert all(entry["n_episodes"] == 20 for entry in report.values())
+    assert json.loads((short_run / "report.json").read_text())["agents"] == report
+
+
+def rewritten(source: Path, target: Path, **changes: Any) -> Path:
+    """A copy of an archive with other values in its description."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == STEERING:
+                content = json.dumps({**json.loads(content), **changes}).encode()
+            new.writestr(name, content)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base_task": "lift"}, "task 'lift'"),
+        ({"obs_dims": {"offset": 3}}, "observations"),
+        ({"base_fingerprint": "0"}, "another policy"),
+        ({"format_version": 99}, "99"),
+        ({"config": {"learner": {"no_such": 1}}}, "damaged"),
+    ],
+)
+def test_an_archive_that_does_not_fit_is_refused(
+    short_run: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = rewritten(short_run / "sac_best.zip", tmp_path / "x.zip", **changes)
+    with pytest.raises(UserError, match=message):
+        load_steered_agent(path, ToyPolicy())
+
+
+def test_missing_foreign_and_broken_archives_are_refused(short_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        load_steered_agent(tmp_path / "none.zip", ToyPolicy())
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(UserError, match="zip"):
+        load_steered_agent(tmp_path / "text.zip", ToyPolicy())
+    with zipfile.ZipFile(tmp_path / "foreign.zip", "w") as archive:
+        archive.writestr("data", "{}")
+    with pytest.raises(UserError, match="not written by"):
+        load_steered_agent(tmp_path / "foreign.zip", ToyPolicy())
+    content = (short_run / "sac_best.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="zip"):
+        load_steered_agent(tmp_path / "cut.zip", ToyPolicy())
+
+
+def test_resume_refuses_other_settings_and_a_missing_state(short_run: Path, tmp_path: Path) -> None:
+    config = settings("prior")
+    config.utd = 3
+    with pytest.raises(UserError, match=r"utd 2 -> 3"):
+        trainer(config, short_run, resume=True)
+    with pytest.raises(UserError, match="does not exist"):
+        trainer(settings("prior"), tmp_path, resume=True)
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(short_run, tmp_path / "longer")
+    run = trainer(settings("prior", train_steps=500), tmp_path / "longer", resume=True)
+    begin = run.env_steps
+    run.run()
+    assert begin < 700 <= run.env_steps
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"utd": 0}, "--utd"),
+        ({"action_magnitude": 0.0}, "--action_magnitude"),
+        ({"ddim_steps": 0}, "--ddim_steps"),
+        ({"action_magnitude": 0.5}, "prior's scale"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    config = settings("prior")
+    for name, value in change.items():
+        setattr(config, name, value)
+    with pytest.raises(UserError, match=message):
+        trainer(config, tmp_path)

@@ -1,0 +1,267 @@
+"""The diffusion policy: DDIM against a known optimum, normalisation, determinism, gradients, files."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from common.errors import UserError
+from policies import DiffusionConfig, DiffusionPolicy, NetworkConfig, PolicySpec, load_policy
+from policies.networks import NoiseNetwork
+from policies.normalizer import MinMaxNormalizer
+from policies.schedule import cosine_alphas_cumprod, ddim_plan, ddim_timesteps
+
+MEAN, STD = 0.3, 0.2  # of the data that GaussianOracle knows, in normalised units
+
+
+class GaussianOracle(NoiseNetwork):
+    """The optimal noise predictor where every entry of the data is N(MEAN, STD^2), whatever the observation.
+
+    With x = a x0 + s e (a^2 + s^2 = 1), E[e | x] = s (x - a MEAN) / (a^2 STD^2 + s^2).
+    """
+
+    def __init__(self, obs_dim: int, action_dim: int, pred_horizon: int, num_train_timesteps: int) -> None:
+        super().__init__()
+        alphas = cosine_alphas_cumprod(num_train_timesteps)
+        self.register_buffer("alphas", alphas.float(), persistent=False)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
+        alpha = self.get_buffer("alphas")[timestep].view(-1, 1, 1)
+        signal, noise = alpha.sqrt(), (1 - alpha).sqrt()
+        return self.scale * noise * (noisy_actions - signal * MEAN) / (alpha * STD**2 + noise**2)
+
+
+ORACLE = NetworkConfig(f"{__name__}.GaussianOracle")
+SMALL = NetworkConfig(init_args={"hidden_dims": [32], "time_dim": 8})
+
+
+def make_policy(network: NetworkConfig = SMALL, **diffusion: object) -> DiffusionPolicy:
+    torch.manual_seed(0)
+    config = DiffusionConfig(**diffusion)  # type: ignore[arg-type]
+    spec = PolicySpec({"robot0_eef_pos": 3, "object": 2}, 7, 4, network, config, {"env_name": "Lift"}, "lift", "abc")
+    policy = DiffusionPolicy(spec)
+    policy.obs_normalizer.set_range(-torch.ones(5), 2 * torch.ones(5))
+    return policy.eval()
+
+
+@pytest.mark.parametrize("clip_sample", [True, False])
+@pytest.mark.parametrize(("spacing", "steps"), [("leading", 50), ("trailing", 50), ("leading", 100), ("trailing", 100)])
+def test_ddim_with_the_optimal_network_draws_the_data_distribution(spacing: str, steps: int, clip_sample: bool) -> None:
+    policy = make_policy(ORACLE, spacing=spacing, clip_sample=clip_sample)
+    with torch.no_grad():
+        samples = policy.sample(torch.zeros(2000, 5), torch.Generator().manual_seed(0), ddim_steps=steps)
+    assert float(samples.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert float(samples.std()) == pytest.approx(STD, rel=0.1)
+
+
+def test_ddim_is_the_closed_form_map_of_the_gaussian_case() -> None:
+    # Without clipping, each step maps a Gaussian deviation (x - a MEAN) linearly; the product is the whole map.
+    policy = make_policy(ORACLE, clip_sample=False)
+    plan = ddim_plan(policy.alphas_cumprod, ddim_timesteps(100, 10, "leading"))
+    gain, offset = 1.0, -plan[0].signal_in * MEAN
+    for step in plan:
+        variance = step.signal_in**2 * STD**2 + step.noise_in**2
+        # x0 - MEAN = a STD^2 d / variance and e = s d / variance, for the deviation d = x - a MEAN.
+        gain *= (step.signal_out * step.signal_in * STD**2 + step.noise_out * step.noise_in) / variance
+    noise = torch.randn(16, 4, 7, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        decoded = policy.decode(torch.zeros(16, 5), noise, ddim_steps=10)
+    assert torch.allclose(decoded, (MEAN + gain * (noise + offset)).clamp(-1, 1), atol=1e-5, rtol=1e-4)
+
+
+def test_timesteps() -> None:
+    assert ddim_timesteps(100, 10, "leading") == [90, 80, 70, 60, 50, 40, 30, 20, 10, 0]
+    assert ddim_timesteps(100, 10, "trailing") == [99, 89, 79, 69, 59, 49, 39, 29, 19, 9]
+    assert ddim_timesteps(100, 1, "leading") == [0]
+    assert ddim_timesteps(100, 1, "trailing") == [99]
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("total", [1, 7, 20, 100])
+def test_any_number_of_steps_is_a_descending_part_of_the_schedule(spacing: str, total: int) -> None:
+    for steps in range(1, total + 1):
+        visited = ddim_timesteps(total, steps, spacing)  # type: ignore[arg-type]
+        assert len(set(visited)) == steps
+        assert visited == sorted(visited, reverse=True)
+        assert 0 <= visited[-1] <= visited[0] < total
+    assert visited == list(range(total))[::-1]
+
+
+@pytest.mark.parametrize("steps", [0, 101])
+def test_a_number_of_steps_beyond_the_schedule(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"found {steps}"):
+        ddim_timesteps(100, steps, "leading")
+
+
+def test_the_noise_schedule_runs_from_clean_to_noise() -> None:
+    alphas = cosine_alphas_cumprod(100)
+    assert bool((alphas[1:] < alphas[:-1]).all())
+    assert float(alphas[0]) > 0.999
+    assert float(alphas[-1]) < 1e-3
+
+
+def test_normaliser_round_trip_and_range() -> None:
+    samples = torch.randn(100, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1, 10, 1e3, 1, 1])
+    normalizer = MinMaxNormalizer((6,))
+    normalizer.fit(samples)
+    normalized = normalizer.normalize(samples)
+    assert torch.allclose(normalized.amin(0), -torch.ones(6), atol=1e-5, rtol=0)
+    assert torch.allclose(normalized.amax(0), torch.ones(6), atol=1e-5, rtol=0)
+    assert torch.allclose(normalizer.denormalize(normalized), samples, rtol=1e-4, atol=1e-4)
+
+
+def test_a_constant_dimension_maps_to_zero_and_back() -> None:
+    samples = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    samples[:, 1] = 5.0
+    normalizer = MinMaxNormalizer((2,))
+    normalizer.fit(samples)
+    assert bool((normalizer.normalize(samples)[:, 1] == 0).all())
+    assert torch.allclose(normalizer.denormalize(normalizer.normalize(samples)), samples, atol=1e-6)
+    # A value it has not seen moves it by as much, and not by the inverse of a tiny range.
+    assert float(normalizer.normalize(torch.tensor([0.0, 5.01]))[1]) == pytest.approx(0.01, abs=1e-5)
+
+
+def test_decode_is_deterministic_and_depends_on_noise_and_observation() -> None:
+    policy = make_policy()
+    obs, noise = torch.randn(6, 5), torch.randn(6, 4, 7)
+    with torch.no_grad():
+        first = policy.decode(obs, noise)
+        assert torch.equal(first, policy.decode(obs, noise))
+        # Each row by itself: what an environment gets does not depend on which others are in the batch.
+        assert torch.allclose(first[2:3], policy.decode(obs[2:3], noise[2:3]), atol=1e-5, rtol=1e-4)
+        assert not torch.equal(first, policy.decode(obs, noise.flip(0)))
+        assert not torch.equal(first, policy.decode(obs.flip(0), noise))
+    assert first.shape == (6, *policy.chunk_shape) == (6, 4, 7)
+    assert float(first.abs().max()) <= 1
+
+
+def test_sample_is_decode_of_standard_normal_noise() -> None:
+    policy, obs = make_policy(), torch.randn(3, 5)
+    noise = torch.randn(3, 4, 7, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(policy.sample(obs, torch.Generator().manual_seed(5)), policy.decode(obs, noise))
+
+
+def test_decode_is_differentiable_in_noise() -> None:
+    policy = make_policy(clip_sample=False).double()
+    # The final clamp to the environment's range has no gradient beyond it: keep the actions inside.
+    policy.action_normalizer.set_range(-0.01 * torch.ones(4, 7), 0.01 * torch.ones(4, 7))
+    generator = torch.Generator().manual_seed(0)
+    obs = torch.randn(2, 5, dtype=torch.float64, generator=generator)
+    noise = torch.randn(2, 4, 7, dtype=torch.float64, generator=generator).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: policy.decode(obs, w, ddim_steps=4), (noise,), atol=1e-6)
+
+
+def test_loss_is_the_error_of_the_predicted_noise() -> None:
+    policy = make_policy(ORACLE)
+    generator = torch.Generator().manual_seed(0)
+    actions = MEAN + STD * torch.randn(20_000, 4, 7, generator=generator)
+    alphas = policy.alphas_cumprod
+    # The best there is: E[Var(e | x)] = a^2 STD^2 / (a^2 STD^2 + s^2), averaged over timesteps.
+    floor = float((alphas * STD**2 / (alphas * STD**2 + 1 - alphas)).mean())
+    assert policy.loss(torch.zeros(20_000, 5), actions, generator).item() == pytest.approx(floor, rel=0.03)
+
+
+def test_loss_repeats_with_its_generator() -> None:
+    policy, obs, actions = make_policy(), torch.randn(8, 5), torch.rand(8, 4, 7)
+    losses = [policy.loss(obs, actions, torch.Generator().manual_seed(seed)).item() for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_save_and_load_give_the_same_policy(tmp_path: Path) -> None:
+    policy = make_policy(ddim_steps=5, spacing="trailing", clip_sample=False)
+    policy.save(tmp_path / "p.safetensors")
+    loaded = load_policy(tmp_path / "p.safetensors")
+    assert loaded.spec == policy.spec
+    obs, noise = torch.randn(6, 5), torch.randn(6, 4, 7)
+    with torch.no_grad():
+        assert torch.equal(loaded.decode(obs, noise), policy.decode(obs, noise))
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Change fields of a stored policy's description."""
+    with safe_open(path, "pt") as file:
+        values = json.loads(file.metadata()["policy"])
+    values = {key: value for key, value in {**values, **changes}.items() if value is not ...}
+    save_file(load_file(path), path, metadata={"policy": json.dumps(values)})
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_policy(path)
+    return str(caught.value)
+
+
+def test_a_file_of_another_format_version(tmp_path: Path) -> None:
+    path = tmp_path / "p.safetensors"
+    make_policy().save(path)
+    rewrite(path, format_version=0)
+    message = message_of(path)
+    assert "format 0" in message
+    assert "reads format 1" in message
+    assert "export the policy again" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"action_dim": 6}, "weights do not fit"),
+        ({"obs_dims": {"object": 14}}, "weights do not fit"),
+        ({"obs_dims": {}}, "obs_dims"),
+        ({"pred_horizon": -1}, "pred_horizon"),
+        ({"action_dim": 10**9}, "action_dim"),
+        ({"action_dim": ...}, "action_dim"),
+        ({"surprise": 1}, "surprise"),
+        ({"diffusion": {"num_train_timesteps": 10**15}}, "num_train_timesteps"),
+        ({"diffusion": {"num_train_timesteps": 100, "ddim_steps": 2.5}}, "ddim_steps"),
+        ({"network": {"class_path": "policies.networks.MLPNoiseNetwork", "init_args": {"wdith": 3}}}, "wdith"),
+        (
+            {"network": {"class_path": "policies.networks.MLPNoiseNetwork", "init_args": {"hidden_dims": [10**8] * 9}}},
+            "hidden_dims",
+        ),
+        ({"network": {"class_path": "policies.networks.MLPNoiseNetwork", "init_args": {"time_dim": 2}}}, "time_dim"),
+        ({"env_args": [1]}, "env_args"),
+        ({"task": 3}, "task"),
+    ],
+)
+def test_a_damaged_description(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+    path = tmp_path / "p.safetensors"
+    make_policy().save(path)
+    rewrite(path, **changes)
+    message = message_of(path)
+    assert expected in message
+    assert str(path) in message or "network" in message
+
+
+def test_weights_that_are_not_finite(tmp_path: Path) -> None:
+    policy = make_policy()
+    with torch.no_grad():
+        next(policy.parameters())[0, 0] = torch.nan
+    policy.save(tmp_path / "p.safetensors")
+    assert "not finite" in message_of(tmp_path / "p.safetensors")
+
+
+def test_safetensors_of_something_else(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, tmp_path / "p.safetensors")
+    assert "carries no policy description" in message_of(tmp_path / "p.safetensors")
+
+
+def test_no_file_and_no_checkpoint(tmp_path: Path) -> None:
+    assert "does not exist" in message_of(tmp_path / "none.ckpt")
+    for name in ("p.safetensors", "p.ckpt"):
+        (tmp_path / name).write_bytes(b"not a checkpoint")
+        assert str(tmp_path / name) in message_of(tmp_path / name)
+
+
+def test_an_unwritable_output_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write"):
+        make_policy().save(tmp_path / "file" / "p.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

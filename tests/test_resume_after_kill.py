@@ -1,0 +1,171 @@
+"""A run that is killed, stopped or preempted goes on as if nothing had happened, bit for bit."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training_toy import ForkServer, assert_same_state, fit_line, training_state, wait_for, write_toy_dataset
+
+KILLS = int(os.environ.get("KILLS", "5"))  # KILLS=50 python -m pytest tests/test_resume_after_kill.py -k arbitrary
+EPOCHS = max(12, 3 * KILLS)
+STEPS = 8  # per epoch: 63 windows in batches of 8
+# In the process under test: die while checkpoint number {at} is being written.
+DIE_BEFORE_RENAME = """
+import common.files, os, signal
+common.files.os = type("os", (), {**vars(os)})
+saves = [0]
+def replace(source, target):
+    saves[0] += str(target).endswith("last.ckpt")
+    if saves[0] == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.rename(source, target)
+common.files.os.replace = replace
+"""
+DIE_HALF_WRITTEN = """
+import callbacks.checkpoint_io, io, os, signal, torch
+class DyingTorch:
+    saves = 0
+    def save(content, file):
+        DyingTorch.saves += 1
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        half = buffer.getvalue() if DyingTorch.saves < 3 else buffer.getvalue()[: len(buffer.getvalue()) // 2]
+        file.write(half)
+        file.flush()
+        if DyingTorch.saves == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+callbacks.checkpoint_io.torch = DyingTorch
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_dataset(tmp_path_factory.mktemp("data") / "toy.hdf5")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cli_server: ForkServer, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of ``EPOCHS`` that nobody disturbed, with a checkpoint every 5 steps as well."""
+    folder = tmp_path_factory.mktemp("whole")
+    every_5_steps = [
+        "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint",
+        f"--trainer.callbacks.dirpath={folder}",
+        "--trainer.callbacks.filename={step}",
+        "--trainer.callbacks.every_n_train_steps=5",
+        "--trainer.callbacks.save_top_k=-1",
+    ]
+    status, errors = cli_server.run([*fit_line(folder, data, trainer__max_epochs=EPOCHS), *every_5_steps])
+    assert status == 0, errors
+    assert int(training_state(folder / "last.ckpt")["global_step"]) == EPOCHS * STEPS
+    return folder
+
+
+def test_killed_at_arbitrary_moments(cli_server: ForkServer, data: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    line = fit_line(tmp_path, data, trainer__max_epochs=EPOCHS, ckpt_path="last")
+    seen: list[int] = []
+    for _ in range(KILLS):
+        before = (tmp_path / "last.ckpt").stat().st_mtime_ns if seen else 0
+        run = cli_server.start(line)
+        while not (tmp_path / "last.ckpt").exists() or (tmp_path / "last.ckpt").stat().st_mtime_ns == before:
+            time.sleep(0.002)  # it trains: from here on any moment will do, also within a write
+        time.sleep(rng.uniform(0, 0.1))
+        run.kill(signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL, "the run ended before it could be killed: make it longer"
+        seen.append(int(training_state(tmp_path / "last.ckpt")["global_step"]))
+    assert seen == sorted(set(seen)), "each attempt got further than the one before"
+    status, errors = cli_server.run(line)
+    assert status == 0, errors
+    assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
+
+
+@pytest.mark.parametrize("death", [DIE_BEFORE_RENAME, DIE_HALF_WRITTEN], ids=["before_rename", "half_written"])
+def test_killed_while_a_checkpoint_is_written(
+    cli_server: ForkServer, data: Path, uninterrupted: Path, tmp_path: Path, death: str
+) -> None:
+    line = fit_line(tmp_path, data, trainer__max_epochs=EPOCHS, ckpt_path="last")
+    status, _ = cli_server.run(line, before=death)
+    assert status == -signal.SIGKILL
+    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == 2 * STEPS, "the one before is intact"
+    assert list(tmp_path.glob(".last.ckpt.*.partial"))
+    status, errors = cli_server.run(line)
+    assert status == 0, errors
+    assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
+    assert not list(tmp_path.glob(".*.partial")), "what the killed run left is cleared"
+
+
+@pytest.mark.parametrize("step", [5, 40, 45])
+def test_a_checkpoint_from_within_an_epoch(
+    cli_server: ForkServer, data: Path, uninterrupted: Path, tmp_path: Path, step: int
+) -> None:
+    checkpoint = uninterrupted / f"step={step}.ckpt"
+    status, errors = cli_server.run(fit_line(tmp_path, data, trainer__max_epochs=EPOCHS, ckpt_path=checkpoint))
+    assert status == 0, errors
+    assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits(
+    cli_server: ForkServer, data: Path, uninterrupted: Path, tmp_path: Path, signum: signal.Signals
+) -> None:
+    line = fit_line(tmp_path, data, trainer__max_epochs=EPOCHS, ckpt_path="last", last__every_n_epochs=EPOCHS)
+    # The run sends the signal to itself in the middle of step 29, the fourth epoch's fifth.
+    at_step_29 = f"""
+import os
+import lightning_modules.diffusion_bc as module
+original = module.DiffusionBC.training_step
+def training_step(self, batch, batch_idx):
+    if self.trainer.global_step == 29:
+        os.kill(os.getpid(), {int(signum)})
+    return original(self, batch, batch_idx)
+module.DiffusionBC.training_step = training_step
+"""
+    status, errors = cli_server.run(line, before=at_step_29)
+    assert status == 128 + signum
+    assert f"{signum.name}: saved step 30" in errors
+    assert "Traceback" not in errors
+    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == 30
+    status, errors = cli_server.run(line)
+    assert status == 0, errors
+    assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
+
+
+def test_slurm_preemption_saves_and_requeues(
+    cli_server: ForkServer, data: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/requeued\n')
+    scontrol.chmod(0o755)
+    slurm = {
+        "SLURM_NTASKS": "1",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NAME": "fit",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "localhost",
+    }
+    line = fit_line(tmp_path, data, trainer__max_epochs=EPOCHS, ckpt_path="last")
+    run = cli_server.start(line, slurm, before=f"os.environ['PATH'] = '{tmp_path}:' + os.environ['PATH']")
+    wait_for(tmp_path / "last.ckpt")
+    run.kill(signal.SIGUSR1)
+    assert run.wait() == 128 + signal.SIGUSR1, run.stderr
+    assert (tmp_path / "requeued").read_text() == "requeue 4711\n"
+    status, errors = cli_server.run(line, slurm)
+    assert status == 0, errors
+    assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
+
+
+def test_last_without_a_checkpoint_starts_from_the_beginning(
+    cli_server: ForkServer, data: Path, tmp_path: Path
+) -> None:
+    status, errors = cli_server.run(fit_line(tmp_path, data, trainer__max_epochs=1, ckpt_path="last"))
+    assert status == 0, errors
+    assert "no last checkpoint available" in errors
+    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == STEPS

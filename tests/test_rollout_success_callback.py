@@ -1,0 +1,159 @@
+"""Success rate during training: what is rolled out, when, and what a crash leaves behind."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callbacks import rollout_success
+from callbacks.checkpoints import BestCheckpoint
+from callbacks.ema import EMA
+from callbacks.policy_export import PolicyExport
+from callbacks.rollout_success import METRIC, SELECTION_SEED, RolloutSuccess
+from common.errors import UserError
+from datamodules.robomimic_datamodule import RobomimicDataModule
+from envs.rendering import choose_gl
+from envs.tasks import default_env_args
+from lightning_modules import DiffusionBC
+from policies import load_policy
+from policies.networks import MLPNoiseNetwork
+from rollouts.loop import EpisodeResult
+from tests.training_toy import write_toy_dataset
+
+LIFT_DIMS = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10}
+
+
+class Run:
+    """A module, its data and a trainer whose rollouts last a few steps."""
+
+    def __init__(self, folder: Path, rollout: RolloutSuccess, epochs: int = 4, **data: Any) -> None:
+        seed_everything(0, verbose=False)
+        self.data = RobomimicDataModule(str(write_toy_dataset(folder / "lift.hdf5", obs_dims=LIFT_DIMS)), **data)
+        self.module = DiffusionBC(
+            obs_dims=self.data.obs_dims,
+            action_dim=7,
+            pred_horizon=4,
+            env_args=self.data.env_args,
+            task=self.data.task,
+            network=partial(MLPNoiseNetwork, hidden_dims=[16], time_dim=8),
+        )
+        self.logger = TensorBoardLogger(str(folder), name="run", default_hp_metric=False)
+        every = rollout.every_n_epochs
+        self.trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=self.logger,
+            num_sanity_val_steps=2,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[EMA(0.9), rollout, BestCheckpoint(str(folder / "best"), every), PolicyExport()],
+        )
+
+    def fit(self) -> None:
+        self.trainer.fit(self.module, self.data)
+
+    def scalars(self, tag: str) -> list[tuple[int, float]]:
+        reader = EventAccumulator(self.logger.log_dir)
+        reader.Reload()
+        return [(point.step, point.value) for point in reader.Scalars(tag)]
+
+
+def test_rolls_out_every_n_epochs_and_leaves_the_best_policy(tmp_path: Path) -> None:
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=2, n_episodes=3, n_envs=2, horizon=8, ddim_steps=2))
+    run.fit()
+    steps_per_epoch = run.trainer.num_training_batches
+    logged = run.scalars(METRIC)
+    assert [step for step, _ in logged] == [2 * steps_per_epoch - 1, 4 * steps_per_epoch - 1]  # not in the sanity check
+    assert [value for _, value in run.scalars("rollout/episode_length")] == [8, 8]
+    assert len(list((tmp_path / "best").glob("epoch*.ckpt"))) == 2
+    exported = load_policy(tmp_path / "best/policy.safetensors")
+    assert exported.spec.weights == "ema"
+    assert exported.spec.env_args == default_env_args("lift")
+
+
+def test_rolls_out_the_average_not_the_raw_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    class Spy(rollout_success.DiffusionAgent):
+        def __init__(self, policy: Any, **kwargs: Any) -> None:
+            seen.append(policy)
+            super().__init__(policy, **kwargs)
+
+    monkeypatch.setattr(rollout_success, "DiffusionAgent", Spy)
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4, ddim_steps=1), epochs=1)
+    run.fit()
+    assert [policy is run.module.ema_policy for policy in seen] == [True]
+    raw, average = (next(p.parameters()) for p in (run.module.policy, run.module.ema_policy))
+    assert not torch.equal(raw, average)
+
+
+def test_crash_in_a_rollout_leaves_the_weights_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights: list[dict[str, torch.Tensor]] = []
+
+    def crash(*args: Any, **kwargs: Any) -> list[EpisodeResult]:
+        weights.append({name: tensor.clone() for name, tensor in run.module.state_dict().items()})
+        raise RuntimeError("the simulator exploded")
+
+    monkeypatch.setattr(rollout_success, "run_episodes", crash)
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4))
+    with pytest.raises(RuntimeError, match="exploded"):
+        run.fit()
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in run.module.state_dict().items())
+
+
+def test_success_is_the_share_of_successful_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome(agent: Any, pool: Any, seed: int, indices: Any, *rest: Any) -> list[EpisodeResult]:
+        assert seed == SELECTION_SEED
+        return [EpisodeResult(i, i, success=i < 2, length=10 + i, total_reward=float(i < 2)) for i in indices]
+
+    monkeypatch.setattr(rollout_success, "run_episodes", outcome)
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=5, n_envs=1, horizon=4), epochs=1)
+    run.fit()
+    assert run.scalars(METRIC)[0][1] == pytest.approx(0.4)
+    assert run.scalars("rollout/episode_length")[0][1] == 12
+    assert run.scalars("rollout/return")[0][1] == pytest.approx(0.4)
+
+
+@pytest.mark.skipif(choose_gl() is None, reason="neither EGL nor OSMesa is installed: nothing to render with")
+def test_film_strip_shows_an_episode_in_tensorboard(tmp_path: Path) -> None:
+    rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=10, ddim_steps=1, film_strip=3)
+    run = Run(tmp_path, rollout, epochs=1)
+    run.fit()
+    reader = EventAccumulator(run.logger.log_dir)
+    reader.Reload()
+    image = reader.Images("rollout/episode_0")[0]
+    assert (image.width, image.height) == (3 * 128, 128)
+
+
+def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome(agent: Any, pool: Any, seed: int, indices: Any, *rest: Any) -> list[EpisodeResult]:
+        rate = [0.5, 1.0, 1.0, 1.0, 1.0, 0.5][run.trainer.current_epoch]
+        return [EpisodeResult(i, i, i < 2 * rate, 10, 0.0) for i in indices]
+
+    monkeypatch.setattr(rollout_success, "run_episodes", outcome)
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=2, n_envs=1, horizon=4), epochs=6)
+    run.fit()
+    names = sorted(path.name for path in (tmp_path / "best").glob("*.ckpt"))
+    assert names == [f"epoch000{epoch}-success1.000.ckpt" for epoch in (2, 3, 4)]
+    assert load_policy(tmp_path / "best/policy.safetensors").spec.train_step == 5 * run.trainer.num_training_batches
+
+
+def test_task_that_contradicts_the_file_is_refused_before_training(tmp_path: Path) -> None:
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1), task="can")
+    with pytest.raises(UserError, match=r"'can' \(PickPlaceCan\), but the data are of Lift"):
+        run.fit()
+
+
+def test_film_strip_takes_evenly_spaced_frames() -> None:
+    frames = [np.full((2, 3, 3), i, np.uint8) for i in range(9)]
+    strip = rollout_success._film_strip(EpisodeResult(0, 0, True, 9, 1.0, frames=frames), 3)
+    assert strip.shape == (2, 9, 3)
+    assert [strip[0, column, 0] for column in (0, 3, 6)] == [0, 4, 8]

@@ -1,0 +1,117 @@
+"""Bring your own: another robosuite task and robot, other observations, another network, several files, one run."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from envs.pool import EnvPool, EnvSpec
+from envs.tasks import default_env_args
+from policies import load_policy
+from policies.networks import NoiseNetwork
+from rollouts.agents import DiffusionAgent
+from rollouts.loop import run_episodes
+from tests.training_toy import ACTION_DIM, ForkServer, fit_line, write_toy_dataset
+
+# Stack has no short name here, and the arm is not Robomimic's.
+STACK = {
+    "env_name": "Stack",
+    "env_version": "1.4.1",
+    "type": 1,
+    "env_kwargs": {**default_env_args("lift")["env_kwargs"], "robots": ["Kinova3"]},
+}
+STACK_DIMS = {"robot0_eef_pos": 3, "robot0_joint_pos": 7, "cubeA_pos": 3, "cubeB_pos": 3}
+
+
+class ResidualNetwork(NoiseNetwork):
+    """A network of one's own: residual blocks with dropout, timestep as a learned embedding."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        pred_horizon: int,
+        num_train_timesteps: int = 100,
+        width: int = 16,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.time = nn.Embedding(num_train_timesteps, width)
+        self.first = nn.Linear(pred_horizon * action_dim + obs_dim, width)
+        self.block = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.last = nn.Linear(width, pred_horizon * action_dim)
+
+    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
+        features = self.first(torch.cat([noisy_actions.flatten(1), obs], dim=-1)) + self.time(timestep)
+        return self.last(features + self.block(features)).view_as(noisy_actions)
+
+
+def own_line(folder: Path, data: object, **flags: object) -> list[str]:
+    """The toy run with the network above in place of the MLP."""
+    line = [
+        word
+        for word in fit_line(folder, Path("unused"), **flags)
+        if "hidden_dims" not in word and "time_dim" not in word
+    ]
+    network = {"class_path": f"{__name__}.ResidualNetwork", "init_args": {"width": 24}}
+    return [*line, f"--data.path={data}", f"--model.network={json.dumps(network)}"]
+
+
+def test_own_task_robot_observations_and_network(cli_server: ForkServer, tmp_path: Path) -> None:
+    first = write_toy_dataset(tmp_path / "a.hdf5", env_args=STACK, obs_dims=STACK_DIMS)
+    second = write_toy_dataset(tmp_path / "b.hdf5", env_args=STACK, obs_dims=STACK_DIMS, seed=9)
+    flags = {
+        "data__obs_keys": json.dumps(list(STACK_DIMS)),
+        "data__task": "null",
+        "trainer__max_epochs": 2,
+        "rollout__every_n_epochs": 2,
+        "rollout__n_episodes": 2,
+        "rollout__n_envs": 1,
+        "rollout__horizon": 8,
+        "rollout__film_strip": 0,
+    }
+    status, errors = cli_server.run(own_line(tmp_path, f"[{first},{second}]", **flags))
+    assert status == 0, errors
+    assert "fused" not in errors or "Traceback" not in errors
+    policy = load_policy(tmp_path / "policy.safetensors")
+    assert isinstance(policy.network, ResidualNetwork)
+    assert policy.spec.env_args == STACK
+    assert policy.spec.network.init_args == {"width": 24, "dropout": 0.1}
+    # What training did by itself, from the exported file alone.
+    spec = EnvSpec(policy.spec.env_args, tuple(policy.spec.obs_keys), policy.spec.pred_horizon, horizon=8)
+    with EnvPool(spec, n_envs=1) as pool:
+        assert (pool.obs_dims, pool.action_dim) == (STACK_DIMS, ACTION_DIM)
+        results = run_episodes(DiffusionAgent(policy), pool, 0, range(2))
+    assert [result.length for result in results] == [8, 8]
+    status, errors = cli_server.run(
+        ["evaluate", f"--checkpoint={tmp_path / 'policy.safetensors'}", "--n_episodes=1", "--horizon=8", "--n_envs=1"]
+    )
+    assert status == 0, errors
+
+
+def test_a_network_with_dropout_resumes_exactly(cli_server: ForkServer, tmp_path: Path) -> None:
+    data = write_toy_dataset(tmp_path / "a.hdf5")
+    weights = []
+    for name, kills in (("whole", 0), ("killed", 1)):
+        line = own_line(tmp_path / name, data, ckpt_path="last")
+        # Killed in the middle of the second epoch.
+        death = "import os, lightning_modules.diffusion_bc as m\n" + (
+            "m.DiffusionBC.on_train_batch_start = "
+            "lambda self, batch, i: os.kill(os.getpid(), 9) if self.trainer.global_step == 12 else None"
+        )
+        for _ in range(kills):
+            assert cli_server.run(line, before=death)[0] == -9
+        status, errors = cli_server.run(line)
+        assert status == 0, errors
+        weights.append(load_policy(tmp_path / name / "last.ckpt").state_dict())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_network_whose_options_are_mistyped(cli_server: ForkServer, tmp_path: Path) -> None:
+    data = write_toy_dataset(tmp_path / "a.hdf5")
+    line = [word.replace('"width"', '"wdith"') for word in own_line(tmp_path / "run", data)]
+    status, errors = cli_server.run(line)
+    assert status == 2
+    assert "wdith" in errors
+    assert "Traceback" not in errors
