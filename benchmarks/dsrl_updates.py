@@ -1,0 +1,129 @@
+"""Updates per second of the learner against stock SB3 SAC of the same sizes, alternating in one run.
+
+python -m benchmarks.dsrl_updates --output docs/results/dsrl_updates.json
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from common.files import atomic_path
+from dsrl.learner import SteeringSAC
+from dsrl.networks import SteeringPolicy
+from dsrl.replay import ChunkReplayBuffer
+
+
+class SpacesOnly(gymnasium.Env):
+    """Spaces, and no dynamics."""
+
+    def __init__(self, obs_dim: int, action_dim: int) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
+
+
+def make_stock(obs_dim: int, action_dim: int, hidden: list[int], ent_coef: str, device: str = "cpu") -> SAC:
+    """Stock SAC with its replay buffer and a silent logger."""
+    venv = DummyVecEnv([lambda: SpacesOnly(obs_dim, action_dim)])
+    model = SAC(
+        "MlpPolicy", venv, policy_kwargs={"net_arch": hidden}, ent_coef=ent_coef, buffer_size=10_000, device=device
+    )
+    model.set_logger(Logger(None, []))
+    return model
+
+
+def make_fast(obs_dim: int, action_dim: int, hidden: list[int], ent_coef: str, device: str = "cpu") -> SteeringSAC:
+    """The learner with stock SAC's network sizes and losses."""
+    venv = DummyVecEnv([lambda: SpacesOnly(obs_dim, action_dim)])
+    kwargs = {"net_arch": hidden, "optimizer_kwargs": {"fused": True}}
+    return SteeringSAC(
+        SteeringPolicy,
+        venv,
+        policy_kwargs=kwargs,
+        ent_coef=ent_coef,
+        buffer_size=10_000,
+        replay_buffer_class=ChunkReplayBuffer,
+        device=device,
+    )
+
+
+def copy_weights(stock: SAC, fast: SteeringSAC) -> None:
+    """Give ``fast`` the weights of ``stock``, critics stacked."""
+    fast.policy.actor.load_state_dict(stock.actor.state_dict())
+    for ours, theirs in ((fast.policy.critic, stock.critic), (fast.policy.critic_target, stock.critic_target)):
+        layers = [[m for m in net.modules() if isinstance(m, torch.nn.Linear)] for net in theirs.q_networks]
+        with torch.no_grad():
+            for i, members in enumerate(zip(*layers, strict=True)):
+                ours.weights[i].copy_(torch.stack([member.weight.T for member in members]))
+                ours.biases[i].copy_(torch.stack([member.bias[None] for member in members]))
+
+
+def fill(buffer: ReplayBuffer, rows: int) -> None:
+    """Random transitions, the same for every buffer of these dimensions."""
+    rng = np.random.default_rng(0)
+    for _ in range(rows):
+        obs, next_obs = rng.standard_normal((2, 1, *buffer.obs_shape)).astype(np.float32)
+        action = rng.uniform(-1, 1, (1, buffer.action_dim)).astype(np.float32)
+        buffer.add(obs, next_obs, action, rng.standard_normal(1), rng.random(1) < 0.1, [{}])
+
+
+def compare(hidden: list[int], batch_size: int, updates: int, rounds: int, device: str) -> dict[str, Any]:
+    """Alternating rounds of ``updates`` updates each; ratio of times with its spread."""
+    models: dict[str, Any] = {
+        "stock": make_stock(23, 28, hidden, "auto", device),
+        "fast": make_fast(23, 28, hidden, "auto", device),
+    }
+    for model in models.values():
+        fill(model.replay_buffer, 2_000)
+        model.train(gradient_steps=10, batch_size=batch_size)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(rounds):
+        for name, model in models.items():
+            begin = time.perf_counter()
+            model.train(gradient_steps=updates, batch_size=batch_size)
+            if device != "cpu":
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - begin)
+    ratios = np.array(seconds["stock"]) / np.array(seconds["fast"])
+    return {
+        "hidden": hidden,
+        "batch_size": batch_size,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "stock_updates_per_s": updates / float(np.median(seconds["stock"])),
+        "fast_updates_per_s": updates / float(np.median(seconds["fast"])),
+        "ratio_median": float(np.median(ratios)),
+        "ratio_min": float(ratios.min()),
+        "ratio_max": float(ratios.max()),
+    }
+
+
+def main() -> None:
+    """Print and store the comparison for several sizes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output")
+    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    rows = []
+    for hidden, batch_size in (([128] * 3, 256), ([256] * 2, 256), ([128] * 2, 128)):
+        rows.append(compare(hidden, batch_size, args.updates, args.rounds, args.device))
+        print(json.dumps(rows[-1]))
+    if args.output:
+        with atomic_path(Path(args.output)) as partial:
+            partial.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
