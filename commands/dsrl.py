@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import atomic_path
-from dsrl.config import DSRLConfig, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
+from dsrl.config import DemonstrationsConfig, DSRLConfig, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
 
 
 def dsrl(
@@ -23,6 +23,7 @@ def dsrl(
     learner: LearnerConfig = LearnerConfig(),  # noqa: B008 (a dataclass default is how jsonargparse makes a group)
     env: EnvConfig = EnvConfig(),  # noqa: B008
     warm_start: WarmStartConfig = WarmStartConfig(),  # noqa: B008
+    demonstrations: DemonstrationsConfig = DemonstrationsConfig(),  # noqa: B008
     evaluation: EvalConfig = EvalConfig(),  # noqa: B008
 ) -> None:
     """Train SAC whose actions are the noise of a frozen diffusion policy.
@@ -42,6 +43,7 @@ def dsrl(
         learner: networks and updates.
         env: environment and reward.
         warm_start: what happens before the actor acts.
+        demonstrations: demonstrations in the replay buffer.
         evaluation: evaluation during and after training.
     """
     import torch
@@ -70,6 +72,7 @@ def dsrl(
         learner,
         env,
         warm_start,
+        demonstrations,
         evaluation,
     )
     write_config(config, bc_checkpoint, folder)

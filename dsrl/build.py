@@ -104,6 +104,14 @@ def _check(config: DSRLConfig) -> None:
         raise UserError(f"--learner.gamma is {learner.gamma}; it must be in (0, 1].")
     if not learner.hidden_sizes:
         raise UserError("--learner.hidden_sizes is empty; give at least one layer, e.g. [256, 256].")
+    demonstrations = config.demonstrations
+    if demonstrations.fraction is not None and not 0 <= demonstrations.fraction < 1:
+        raise UserError(f"--demonstrations.fraction is {demonstrations.fraction}; it must be in [0, 1).")
+    if demonstrations.first < 0 or (demonstrations.n is not None and demonstrations.n < 1):
+        raise UserError(
+            f"--demonstrations.n is {demonstrations.n} and --demonstrations.first is {demonstrations.first}; "
+            "give at least 1, from 0 on."
+        )
     scales = config.warm_start.noise_scales
     if not scales or min(scales) <= 0:
         raise UserError(f"--warm_start.noise_scales is {scales}; give scales > 0, e.g. [1.0].")

@@ -93,6 +93,23 @@ class WarmStartConfig:
 
 
 @dataclass
+class DemonstrationsConfig:
+    """Demonstrations beside the run's own transitions in the replay buffer.
+
+    Args:
+        path: Robomimic file; null: none.
+        first: index of the first demonstration taken.
+        n: how many are taken; null: all that follow.
+        fraction: their share of every minibatch; null: drawn like all other transitions.
+    """
+
+    path: str | None = None
+    first: int = 0
+    n: int | None = None
+    fraction: float | None = None
+
+
+@dataclass
 class EvalConfig:
     """Evaluation during and after training. All three sets of episodes are disjoint, and disjoint from training's.
 
@@ -135,4 +152,5 @@ class DSRLConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    demonstrations: DemonstrationsConfig = field(default_factory=DemonstrationsConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)

@@ -51,6 +51,8 @@ class SteeringSAC(SAC):
         self.entropy_in_target = entropy_in_target
         self.min_ent_coef = min_ent_coef
         self.actor_delay = actor_delay
+        self.demonstrations: ChunkReplayBuffer | None = None
+        self.demonstration_fraction: float | None = None
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -60,7 +62,7 @@ class SteeringSAC(SAC):
         self.counts: dict[str, int] = {}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "generator", "sums", "counts"]
+        return [*super()._excluded_save_params(), "generator", "sums", "counts", "demonstrations"]
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         """Exploration: scaled noise (n, A) in [-1, 1], as the buffer stores it, for normalised observations (n, D)."""
@@ -73,17 +75,42 @@ class SteeringSAC(SAC):
         """What the buffer keeps of a step: here the scaled noise (n, A), not the chunks (n, H, A) it was decoded to."""
         return scaled_noise
 
+    def add_demonstrations(self, buffer: ChunkReplayBuffer, fraction: float | None) -> None:
+        """Let ``fraction`` of every minibatch come from ``buffer`` (one column); None: its share of all transitions."""
+        self.demonstrations, self.demonstration_fraction = buffer, fraction
+
     def train(self, gradient_steps: int, batch_size: int = 256, train_actor: bool = True) -> None:
         """``gradient_steps`` updates of the critics, and of the actor unless ``train_actor`` is False."""
-        n = gradient_steps * batch_size
-        data = self.replay_buffer.gather(*self.replay_buffer.draw(n))
-        eps = torch.randn(2, n, self.policy.action_dim, generator=self.generator, device=self.device)
+        data = self.batches(gradient_steps, batch_size)
+        shape = (2, gradient_steps, batch_size, self.policy.action_dim)
+        eps = torch.randn(shape, generator=self.generator, device=self.device)
         for step in range(gradient_steps):
-            rows = slice(step * batch_size, (step + 1) * batch_size)
-            batch = tuple(part[rows] for part in data if part is not None)
+            batch = tuple(part[step] for part in data)
             update_actor = train_actor and (self._n_updates + step) % self.actor_delay == 0
-            self.update(batch, eps[0, rows], eps[1, rows], update_actor)
+            self.update(batch, eps[0, step], eps[1, step], update_actor)
         self._n_updates += gradient_steps
+
+    def batches(self, n: int, batch_size: int) -> list[torch.Tensor]:
+        """``n`` minibatches in one draw: obs, actions, next_obs, dones, rewards, discounts, each (n, batch_size, .)."""
+        share = self._demonstrated(batch_size)
+        parts = [self._draw(self.replay_buffer, n, batch_size - share)]
+        if self.demonstrations is not None and share > 0:
+            parts.append(self._draw(self.demonstrations, n, share))
+        return [torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True)]
+
+    def _demonstrated(self, batch_size: int) -> int:
+        """How many transitions of a minibatch come from the demonstrations."""
+        if self.demonstrations is None:
+            return 0
+        fraction = self.demonstration_fraction
+        if fraction is None:
+            demonstrated = self.demonstrations.size()
+            fraction = demonstrated / (demonstrated + self.replay_buffer.size() * self.replay_buffer.n_envs)
+        return round(fraction * batch_size)
+
+    def _draw(self, buffer: ChunkReplayBuffer, n: int, size: int) -> list[torch.Tensor]:
+        data = buffer.gather(*buffer.draw(n * size, self.replay_buffer.rng))
+        return [part.view(n, size, -1) for part in data if part is not None]
 
     def update(self, batch: tuple[torch.Tensor, ...], eps: torch.Tensor, next_eps: torch.Tensor, actor: bool) -> None:
         """One update on (obs, actions, next_obs, dones, rewards, discounts), given the noise of both actor passes."""

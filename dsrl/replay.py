@@ -32,9 +32,9 @@ class ChunkReplayBuffer(ReplayBuffer):
         """One minibatch, drawn uniformly."""
         return self.gather(*self.draw(batch_size))
 
-    def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns (n,) of uniformly drawn transitions."""
-        flat = self.rng.integers(0, self.size() * self.n_envs, size=n)
+    def draw(self, n: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns (n,) of uniformly drawn transitions; ``rng`` in place of the buffer's own."""
+        flat = (rng or self.rng).integers(0, self.size() * self.n_envs, size=n)
         return flat // self.n_envs, flat % self.n_envs
 
     def gather(self, rows: np.ndarray, columns: np.ndarray) -> ReplayBufferSamples:

@@ -13,6 +13,7 @@ from dsrl.archive import Steering, fingerprint, write_archive
 from dsrl.baselines import summary
 from dsrl.build import build_learner
 from dsrl.config import DSRLConfig
+from dsrl.demonstrations import demonstration_buffer, find_noise, read_transitions
 from dsrl.metrics import MetricsLog, Row
 from dsrl.networks import PriorActor
 from dsrl.noise_aliasing import NoiseAliasingSAC
@@ -63,6 +64,8 @@ class Trainer:
         self.learner = build_learner(config, self.venv, device)
         if isinstance(self.learner, NoiseAliasingSAC):
             self.learner.set_decoder(self._decode_normalized)
+        if config.demonstrations.path is not None:
+            self._add_demonstrations(Path(config.demonstrations.path))
         self.rng = np.random.default_rng(stream_seed(config.seed, 3))
         self.base_fingerprint = fingerprint(policy)
         self.env_steps = 0
@@ -102,6 +105,25 @@ class Trainer:
                 self._log({})
         self.metrics.close()
         self.progress.close()
+
+    def _add_demonstrations(self, path: Path) -> None:
+        """Fill the learner's second buffer. It is not saved: the same file and policy give it again on resume."""
+        settings, spec = self.config.demonstrations, self.policy.spec
+        data = read_transitions(
+            path, tuple(spec.obs_dims), spec.pred_horizon, self.config.env.reward, settings.first, settings.n
+        )
+        if isinstance(self.learner, NoiseAliasingSAC):
+            noise = data.chunks
+        else:
+            obs, chunks = (torch.as_tensor(part, device=self.learner.device) for part in (data.obs, data.chunks))
+            found, error = find_noise(self._decode, obs, chunks, self.config.action_magnitude)
+            noise = found.cpu().numpy() / self.config.action_magnitude
+            print(
+                f"demonstrations: noise found for {len(data)} chunks; they decode to within "
+                f"{float(error.median()):.3f} (median), {float(error.quantile(0.9)):.3f} (90 %) of the demonstrated"
+            )
+        buffer = demonstration_buffer(data, noise.reshape(len(data), -1), self.policy, self.learner.replay_buffer)
+        self.learner.add_demonstrations(buffer, settings.fraction)
 
     def _warm_start(self) -> None:
         """``initial_steps`` environment steps of the frozen policy with Gaussian noise, then the critics alone."""
@@ -199,7 +221,10 @@ class Trainer:
     def _decode_normalized(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """DSRL-NA's decoder: normalised observations (B, D), noise (B, H*A) -> flattened chunks (B, H*A)."""
         raw = self.policy.obs_normalizer.denormalize(obs)
-        return self.policy.decode(raw, noise.view(-1, *self.chunk_shape), self.config.ddim_steps).flatten(1)
+        return self._decode(raw, noise.view(-1, *self.chunk_shape)).flatten(1)
+
+    def _decode(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return self.policy.decode(obs, noise, self.config.ddim_steps)
 
     def steering(self, deterministic_is_better: bool) -> Steering:
         """What the archives say about themselves."""

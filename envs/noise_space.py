@@ -34,17 +34,17 @@ class Pool(Protocol):
     def wait(self) -> Iterable[tuple[int, Reply]]: ...
 
 
-def chunk_reward(reply: Reply, kind: RewardKind) -> float:
-    """Reward of one executed chunk.
+def chunk_reward(is_success: bool, env_steps: int, kind: RewardKind) -> float:
+    """Reward of one executed chunk of ``env_steps`` control steps.
 
     ``sparse``: 1 at success, else 0. ``per_chunk``: -1, and 0 at success. ``per_step``: -1 per control step and 0 for
     the step that succeeds, summed over the chunk (the convention of DSRL's authors).
     """
     if kind == "sparse":
-        return float(reply.is_success)
+        return float(is_success)
     if kind == "per_chunk":
-        return float(reply.is_success) - 1.0
-    return float(reply.is_success) - reply.env_steps
+        return float(is_success) - 1.0
+    return float(is_success) - env_steps
 
 
 class ChunkVecEnv(VecEnv):
@@ -113,7 +113,7 @@ class ChunkVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i, reply in self._collect(self.num_envs):
             self._obs[i] = reply.obs
-            rewards[i] = chunk_reward(reply, self.reward)
+            rewards[i] = chunk_reward(reply.is_success, reply.env_steps, self.reward)
             self._returns[i] += rewards[i]
             self._lengths[i] += reply.env_steps
             dones[i] = reply.terminated or reply.truncated

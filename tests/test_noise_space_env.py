@@ -9,7 +9,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from common.errors import UserError
 from dsrl.actor import FrozenDecoder
-from envs.messages import Reply
 from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv, RewardKind, chunk_reward
 from tests.dsrl_toy import ToyPolicy, ToyPool
 
@@ -97,7 +96,7 @@ def test_success_inside_a_chunk_ends_the_episode_and_is_no_truncation() -> None:
     ],
 )
 def test_reward_conventions(kind: RewardKind, success: bool, steps: int, expected: float) -> None:
-    assert chunk_reward(Reply(np.zeros(1), 0.0, success, False, steps, success), kind) == expected
+    assert chunk_reward(success, steps, kind) == expected
 
 
 @pytest.mark.parametrize("magnitude", [0.0, -1.0, float("nan")])

@@ -1,0 +1,129 @@
+"""Demonstrations as transitions of the noise space, for the replay buffer.
+
+A demonstration holds actions; SAC's actions are noise. DSRL-NA's critics take the actions as they are. For the others
+the noise of every chunk is found by descent through the frozen decoder: the w that comes closest to the demonstrated
+chunk and is still likely under the prior.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.errors import UserError
+from datamodules.hdf5 import Demonstration, load_arrays
+from dsrl.replay import ChunkReplayBuffer
+from envs.noise_space import RewardKind, chunk_reward
+
+Decode = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class ChunkTransitions:
+    """What executing demonstrations chunk by chunk would have stored.
+
+    Args:
+        obs, next_obs: (N, D) float32, raw units.
+        chunks: (N, H, A) float32; the last chunk of a demonstration repeats its last action.
+        rewards: (N,) float32.
+        dones: (N,) bool, success.
+    """
+
+    obs: np.ndarray
+    next_obs: np.ndarray
+    chunks: np.ndarray
+    rewards: np.ndarray
+    dones: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+
+def read_transitions(
+    path: Path, obs_keys: Sequence[str], pred_horizon: int, reward: RewardKind, first: int = 0, n: int | None = None
+) -> ChunkTransitions:
+    """Cut ``n`` demonstrations from the ``first`` on into chunks that follow one another, up to the first success.
+
+    Raises:
+        UserError: the file cannot be read, or none of these demonstrations succeeds.
+    """
+    demos = list(load_arrays(path, obs_keys).values())[first : None if n is None else first + n]
+    parts = [_cut(demo, obs_keys, pred_horizon, reward) for demo in demos if (demo.rewards > 0).any()]
+    if not parts:
+        raise UserError(
+            f"data set {path}: none of the {len(demos)} demonstrations chosen by --demonstrations.first {first} and "
+            f"--demonstrations.n {n} has a reward above 0, which marks the success"
+        )
+    return ChunkTransitions(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _cut(demo: Demonstration, obs_keys: Sequence[str], pred_horizon: int, reward: RewardKind) -> tuple[np.ndarray, ...]:
+    length = int(np.flatnonzero(demo.rewards > 0)[0]) + 1
+    starts = np.arange(0, length, pred_horizon)
+    ends = np.minimum(starts + pred_horizon, length)
+    obs = np.concatenate([demo.obs[key] for key in obs_keys], axis=1).astype(np.float32)
+    steps = np.minimum(starts[:, None] + np.arange(pred_horizon), length - 1)
+    success = ends == length
+    rewards = [chunk_reward(bool(s), int(k), reward) for s, k in zip(success, ends - starts, strict=True)]
+    chunks = demo.actions[steps].astype(np.float32)
+    # What follows the last chunk is terminal: its observation is never looked at.
+    next_obs = obs[np.minimum(ends, len(demo) - 1)]
+    return obs[starts], next_obs, chunks, np.array(rewards, dtype=np.float32), success
+
+
+def find_noise(
+    decode: Decode, obs: torch.Tensor, chunks: torch.Tensor, magnitude: float, steps: int = 60, weight: float = 1e-3
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The noise whose decoding comes closest to given chunks.
+
+    Descent (Adam) on |decode(s, w) - a|^2 + ``weight`` |w|^2 from w = 0, w within ``magnitude``. A chunk that the
+    policy cannot produce has no such noise: look at the returned distance.
+
+    Args:
+        decode: (obs (B, D), noise (B, H, A)) -> (B, H, A), differentiable in the noise.
+        obs: (B, D); chunks: (B, H, A).
+        magnitude: bound of every component.
+
+    Returns:
+        Noise (B, H, A) and the root mean square distance of each decoded chunk from the given one (B,).
+    """
+    noise = torch.zeros_like(chunks, requires_grad=True)
+    optimizer = torch.optim.Adam([noise], lr=0.1)
+    for _ in range(steps):
+        distance = (decode(obs, noise) - chunks).pow(2).flatten(1).sum(dim=1)
+        loss = (distance + weight * noise.pow(2).flatten(1).sum(dim=1)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            noise.clamp_(-magnitude, magnitude)
+    with torch.no_grad():
+        error = (decode(obs, noise) - chunks).pow(2).flatten(1).mean(dim=1).sqrt()
+    return noise.detach(), error
+
+
+def demonstration_buffer(
+    transitions: ChunkTransitions, noise: np.ndarray, policy: Any, buffer: ChunkReplayBuffer
+) -> ChunkReplayBuffer:
+    """A buffer of one column like ``buffer`` that holds ``transitions`` with ``noise`` (N, H*A), scaled, as actions."""
+    filled = ChunkReplayBuffer(
+        len(transitions),
+        buffer.observation_space,
+        buffer.action_space,
+        device=buffer.device,
+        n_steps=buffer.n_steps,
+        gamma=buffer.gamma,
+    )
+    obs, next_obs = (
+        policy.normalize_obs(torch.as_tensor(part, device=buffer.device)).cpu().numpy()
+        for part in (transitions.obs, transitions.next_obs)
+    )
+    for i in range(len(transitions)):
+        rows = slice(i, i + 1)
+        filled.add(
+            obs[rows], next_obs[rows], noise[rows], transitions.rewards[rows], transitions.dones[rows], infos=[{}]
+        )
+    return filled

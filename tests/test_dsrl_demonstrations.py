@@ -1,0 +1,108 @@
+"""Demonstrations in DSRL's replay buffer: cut into chunks, given noise by the decoder, mixed into minibatches."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from common.errors import UserError
+from datamodules.hdf5 import Demonstration, write_dataset
+from dsrl.config import Algorithm, DemonstrationsConfig
+from dsrl.demonstrations import find_noise, read_transitions
+from tests.dsrl_toy import ToyPolicy
+from tests.test_dsrl_training import metrics, settings, trainer
+
+KEYS = ("offset", "clock")
+
+
+def demonstration(length: int, success: int | None, seed: int) -> Demonstration:
+    rng = np.random.default_rng(seed)
+    rewards = np.zeros(length)
+    if success is not None:
+        rewards[success:] = 1.0
+    obs = {"offset": rng.normal(size=(length, 2)), "clock": np.arange(length)[:, None] / 12}
+    return Demonstration(rng.uniform(-0.3, 0.3, (length, 2)), obs, np.zeros((length, 1)), rewards, rewards.astype(int))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demonstrations") / "toy.hdf5"
+    demos = [demonstration(7, 4, 0), demonstration(6, None, 1), demonstration(4, 3, 2), demonstration(8, 7, 3)]
+    write_dataset(path, demos, {"env_name": "toy"}, {})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("reward", "expected"),
+    [("per_chunk", [-1, -1, 0]), ("sparse", [0, 0, 1]), ("per_step", [-2, -2, 0])],
+)
+def test_demonstrations_are_cut_into_chunks_up_to_their_success(data: Path, reward: Any, expected: list[int]) -> None:
+    cut = read_transitions(data, KEYS, 2, reward, n=1)
+    demo = demonstration(7, 4, 0)
+    np.testing.assert_allclose(cut.obs[:, :2], demo.obs["offset"][[0, 2, 4]], rtol=1e-6)
+    np.testing.assert_allclose(cut.next_obs[:2, :2], demo.obs["offset"][[2, 4]], rtol=1e-6)
+    np.testing.assert_allclose(cut.chunks[1], demo.actions[2:4], rtol=1e-6)
+    np.testing.assert_allclose(cut.chunks[2], demo.actions[[4, 4]], rtol=1e-6)  # success in the middle of the chunk
+    assert cut.rewards.tolist() == expected
+    assert cut.dones.tolist() == [False, False, True]
+
+
+def test_a_demonstration_without_success_is_left_out(data: Path) -> None:
+    assert len(read_transitions(data, KEYS, 2, "sparse")) == 3 + 2 + 4
+    with pytest.raises(UserError, match=r"none of the 1 demonstrations .* reward above 0"):
+        read_transitions(data, KEYS, 2, "sparse", first=1, n=1)
+
+
+def test_found_noise_decodes_to_the_chunk_or_says_how_far_off_it_stays() -> None:
+    policy = ToyPolicy()
+    obs, noise = torch.zeros(20, 3), torch.randn(20, 2, 2, generator=torch.Generator().manual_seed(0)).clamp(-2, 2)
+    chunks = policy.decode(obs, noise)
+    chunks[0] = 1.0  # beyond what this decoder can produce within the bound
+    found, error = find_noise(policy.decode, obs, chunks, magnitude=2.5)
+    assert error[1:].max() < 0.02
+    assert error[0] > 0.1
+    assert found.abs().max() <= 2.5
+    torch.testing.assert_close(found[1:], noise[1:], atol=0.15, rtol=0)
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.0, None])
+def test_minibatches_hold_the_asked_share(data: Path, tmp_path: Path, fraction: float | None) -> None:
+    config = settings("na", train_steps=0)
+    config.demonstrations = DemonstrationsConfig(str(data), fraction=fraction)
+    run = trainer(config, tmp_path)
+    run.run()
+    demonstrated = read_transitions(data, KEYS, 2, "per_chunk").chunks.reshape(-1, 4)
+    shares = []
+    for _, actions, *_ in zip(*run.learner.batches(5, 64), strict=True):
+        shares.append(int((actions.numpy()[:, None] == demonstrated[None]).all(axis=2).any(axis=1).sum()))
+    if fraction is None:  # as many as belong to them among all transitions
+        fraction = len(demonstrated) / (run.learner.replay_buffer.size() * 2 + len(demonstrated))
+        assert fraction > 1 / 64
+    assert shares == [round(64 * fraction)] * 5
+
+
+@pytest.mark.parametrize("algorithm", ["prior", "na"])
+def test_a_run_with_demonstrations_resumes_exactly(data: Path, algorithm: Algorithm, tmp_path: Path) -> None:
+    config = settings(algorithm, train_steps=400)
+    config.demonstrations = DemonstrationsConfig(str(data), fraction=0.5)
+    trainer(config, tmp_path / "whole").run()
+    config.train_steps = 200
+    trainer(config, tmp_path / "parts").run()
+    config.train_steps = 400
+    trainer(config, tmp_path / "parts", resume=True).run()
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"fraction": 1.0}, "--demonstrations.fraction is 1.0"), ({"n": 0}, "--demonstrations.n is 0")],
+)
+def test_settings_that_cannot_work_are_refused(
+    data: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    config = settings()
+    config.demonstrations = DemonstrationsConfig(str(data), **change)
+    with pytest.raises(UserError, match=message):
+        trainer(config, tmp_path)
