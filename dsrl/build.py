@@ -115,6 +115,12 @@ def _check(config: DSRLConfig) -> None:
     scales = config.warm_start.noise_scales
     if not scales or min(scales) <= 0:
         raise UserError(f"--warm_start.noise_scales is {scales}; give scales > 0, e.g. [1.0].")
+    correlations = [*config.warm_start.noise_correlations, learner.noise_correlation]
+    if not config.warm_start.noise_correlations or not all(0 <= rho <= 1 for rho in correlations):
+        raise UserError(
+            f"--warm_start.noise_correlations is {config.warm_start.noise_correlations} and "
+            f"--learner.noise_correlation {learner.noise_correlation}; give correlations from 0 to 1, e.g. [0.0]."
+        )
     candidates = scales if learner.prior_scale is None else [learner.prior_scale]
     if learner.algorithm == "prior" and not 0 < max(candidates) < config.action_magnitude:
         raise UserError(

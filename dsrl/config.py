@@ -34,6 +34,7 @@ class LearnerConfig:
         kl_target: prior: KL to the prior, in nats, that the coefficient aims at.
         kl_open_steps: prior: environment steps after the warm start over which the KL target opens from 0 to kl_target.
         actor_delay: critic updates per actor update.
+        noise_correlation: of the acting actor's draws from chunk to chunk within an episode; 0: independent.
         distill_steps: na: regression steps of Q^W per update.
         buffer_size: chunks in the replay buffer.
     """
@@ -58,6 +59,7 @@ class LearnerConfig:
     kl_target: float = 8.0
     kl_open_steps: int = 0
     actor_delay: int = 1
+    noise_correlation: float = 0.0
     distill_steps: int = 1
     buffer_size: int = 1_000_000
 
@@ -85,10 +87,13 @@ class WarmStartConfig:
 
     Args:
         noise_scales: every warm-start episode draws its s from these and plays w ~ s N(0, I), cut at the magnitude.
+        noise_correlations: every warm-start episode draws from these how much the noise of a chunk is correlated with
+            that of the chunk before; 0: independent, as the frozen policy is judged.
         critic_updates: updates of the critics alone after the warm start.
     """
 
     noise_scales: list[float] = field(default_factory=lambda: [1.0, 0.7, 0.5])
+    noise_correlations: list[float] = field(default_factory=lambda: [0.0])
     critic_updates: int = 0
 
 

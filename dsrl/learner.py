@@ -64,12 +64,12 @@ class SteeringSAC(SAC):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "generator", "sums", "counts", "demonstrations"]
 
-    def act(self, obs: np.ndarray) -> np.ndarray:
-        """Exploration: scaled noise (n, A) in [-1, 1], as the buffer stores it, for normalised observations (n, D)."""
-        tensor = torch.as_tensor(obs, device=self.device)
+    def act(self, obs: np.ndarray, eps: np.ndarray) -> np.ndarray:
+        """The actor's draw at standard normal ``eps`` (n, A): scaled noise (n, A) in [-1, 1], as the buffer stores it,
+        for normalised observations (n, D)."""
+        tensors = [torch.as_tensor(part, dtype=torch.float32, device=self.device) for part in (obs, eps)]
         with torch.no_grad():
-            eps = torch.randn(len(obs), self.policy.action_dim, generator=self.generator, device=self.device)
-            return self.policy.actor.sample(tensor, eps)[0].cpu().numpy()
+            return self.policy.actor.sample(*tensors)[0].cpu().numpy()
 
     def stored_action(self, scaled_noise: np.ndarray, chunks: np.ndarray) -> np.ndarray:
         """What the buffer keeps of a step: here the scaled noise (n, A), not the chunks (n, H, A) it was decoded to."""

@@ -14,6 +14,7 @@ from dsrl.baselines import summary
 from dsrl.build import build_learner
 from dsrl.config import DSRLConfig
 from dsrl.demonstrations import demonstration_buffer, find_noise, read_transitions
+from dsrl.exploration import ChunkNoise
 from dsrl.metrics import MetricsLog, Row
 from dsrl.networks import PriorActor
 from dsrl.noise_aliasing import NoiseAliasingSAC
@@ -67,6 +68,7 @@ class Trainer:
         if config.demonstrations.path is not None:
             self._add_demonstrations(Path(config.demonstrations.path))
         self.rng = np.random.default_rng(stream_seed(config.seed, 3))
+        self.exploration = ChunkNoise((pool.n_envs, int(np.prod(self.chunk_shape))), self.rng)
         self.base_fingerprint = fingerprint(policy)
         self.env_steps = 0
         self.episodes = 0
@@ -98,7 +100,8 @@ class Trainer:
         while self.env_steps < self.total_steps:
             before = self.env_steps
             self._open_kl_target()
-            self._step(self.learner.act(self.obs), train=True)
+            eps = self.exploration.draw(self.config.learner.noise_correlation)
+            self._step(self.learner.act(self.obs, eps), train=True)
             if self.env_steps // every > before // every or self.env_steps >= self.total_steps:
                 self._evaluate_and_save()
             elif self.env_steps * LOGS_PER_EVALUATION // every > before * LOGS_PER_EVALUATION // every:
@@ -128,19 +131,25 @@ class Trainer:
     def _warm_start(self) -> None:
         """``initial_steps`` environment steps of the frozen policy with Gaussian noise, then the critics alone."""
         n, magnitude = self.venv.num_envs, self.config.action_magnitude
-        scales = self.config.warm_start.noise_scales
-        scale = self.rng.choice(scales, size=n)
+        scales, correlations = self.config.warm_start.noise_scales, self.config.warm_start.noise_correlations
+        scale, correlation = self.rng.choice(scales, size=n), self.rng.choice(correlations, size=n)
+        explored: dict[str, list[int]] = {}
         while self.env_steps < self.config.initial_steps:
-            noise = scale[:, None] * self.rng.standard_normal((n, int(np.prod(self.chunk_shape))))
+            noise = scale[:, None] * self.exploration.draw(correlation)
             self.clipped[0] += int((np.abs(noise) > magnitude).sum())
             self.clipped[1] += noise.size
             scaled = np.clip(noise / magnitude, -1.0, 1.0).astype(np.float32)
             for i, success in self._step(scaled, train=False):
-                self.warm.setdefault(f"{scale[i]:g}", []).append(int(success))
-                scale[i] = self.rng.choice(scales)
-        for name, successes in sorted(self.warm.items()):
-            rate = np.mean(successes)
-            self.progress.say(f"warm start, w ~ {name} N(0, I): success {rate:.3f} over {len(successes)} episodes")
+                # The frozen policy is judged by independent noise; correlated noise only explores.
+                table = self.warm if correlation[i] == 0 else explored
+                table.setdefault(f"{scale[i]:g}", []).append(int(success))
+                scale[i], correlation[i] = self.rng.choice(scales), self.rng.choice(correlations)
+        for kind, table in (("", self.warm), (", correlated from chunk to chunk", explored)):
+            for name, successes in sorted(table.items()):
+                rate, n_episodes = np.mean(successes), len(successes)
+                self.progress.say(
+                    f"warm start, w ~ {name} N(0, I){kind}: success {rate:.3f} over {n_episodes} episodes"
+                )
         self._choose_prior()
         share = self.clipped[0] / max(self.clipped[1], 1)
         self.progress.say(f"warm start: {share:.1%} of the noise components were cut at +-{magnitude:g}")
@@ -175,6 +184,7 @@ class Trainer:
         for i in np.flatnonzero(dones):
             stored_next[i] = infos[i]["terminal_observation"]
             finished.append((int(i), bool(infos[i]["is_success"])))
+            self.exploration.begin(int(i))
             self.recent.append((finished[-1][1], infos[i]["episode"]["l"]))
             self.episodes += 1
         action = learner.stored_action(scaled_noise, self.venv.chunks)
@@ -216,6 +226,7 @@ class Trainer:
         self._log(row)
         self.recent.clear()
         self.obs = self.venv.reset()
+        self.exploration.begin()
         save_run_state(self, self.folder / "sac_last.zip")
 
     def _decode_normalized(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -80,9 +80,9 @@ def test_train_draws_all_minibatches_at_once(monkeypatch: pytest.MonkeyPatch) ->
     calls: list[int] = []
     draw = fast.replay_buffer.draw
 
-    def counted(n: int) -> tuple[np.ndarray, np.ndarray]:
+    def counted(n: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
         calls.append(n)
-        return draw(n)
+        return draw(n, rng)
 
     monkeypatch.setattr(fast.replay_buffer, "draw", counted)
     fast.train(7, 16)

@@ -81,9 +81,9 @@ def test_the_base_policy_does_not_change(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
 
 
-@pytest.mark.parametrize("algorithm", ["prior", "na"])
-def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: Algorithm, tmp_path: Path) -> None:
-    config = settings(algorithm)
+@pytest.mark.parametrize(("algorithm", "correlation"), [("prior", 0.0), ("prior", 0.8), ("na", 0.0)])
+def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: Algorithm, correlation: float, tmp_path: Path) -> None:
+    config = settings(algorithm, noise_correlation=correlation)
     whole = trainer(config, tmp_path / "whole")
     whole.run()
     broken = trainer(config, tmp_path / "broken")
@@ -129,6 +129,14 @@ def test_the_warm_start_counts_env_steps_and_stores_scaled_cut_noise(tmp_path: P
     share = run.clipped[0] / run.clipped[1]
     assert share == pytest.approx(0.617, abs=0.05)  # P(|w| > .5)
     assert np.mean(np.abs(stored) == 1.0) == pytest.approx(share)
+
+
+def test_correlated_warm_start_episodes_explore_and_do_not_count_as_the_base(tmp_path: Path) -> None:
+    config = settings(train_steps=0)
+    config.warm_start.noise_correlations = [0.0, 0.9]
+    run = trainer(config, tmp_path)
+    run.run()
+    assert 0 < sum(len(successes) for successes in run.warm.values()) < run.episodes
 
 
 def test_without_a_given_scale_the_actor_starts_as_the_noise_that_served_best(tmp_path: Path) -> None:
