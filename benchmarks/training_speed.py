@@ -170,7 +170,8 @@ VARIANTS: dict[str, Callable[..., float]] = {
     "usual recipe": usual,
     "usual recipe, new workers each epoch": partial(usual, persistent=False),
     "fit, bf16-mixed": partial(fit, precision="bf16-mixed"),
-    "fit, compiled": partial(fit, compile_network=True),
+    "fit, compiled": partial(fit, compile_network="kernels"),
+    "fit, compiled, CUDA graphs": partial(fit, compile_network="cuda_graphs"),
 }
 
 

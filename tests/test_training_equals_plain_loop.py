@@ -58,8 +58,13 @@ def distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> fl
     return max(float((a[name] - b[name].detach()).abs().max() / b[name].detach().abs().max()) for name in b)
 
 
-def test_fit_ends_where_a_plain_loop_ends(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
-    flags = {"model__lr": LR, "ema__decay": DECAY, "seed_everything": SEED, "trainer__max_epochs": EPOCHS}
+@pytest.mark.parametrize("compilation", ["off", "kernels", "cuda_graphs"])
+def test_fit_ends_where_a_plain_loop_ends(compilation: str, cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    flags: dict[str, object] = {"model__lr": LR, "ema__decay": DECAY, "seed_everything": SEED}
+    flags |= {
+        "trainer__max_epochs": EPOCHS,
+        "model__compile_network": compilation,
+    }  # without a GPU, cuda_graphs is compiled but not captured
     path = tmp_path / "start.ckpt"
     start = (
         "import torch, lightning_modules.diffusion_bc as m\n"
