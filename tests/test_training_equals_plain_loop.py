@@ -61,10 +61,8 @@ def distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> fl
 @pytest.mark.parametrize("compilation", ["off", "kernels", "cuda_graphs"])
 def test_fit_ends_where_a_plain_loop_ends(compilation: str, cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
     flags: dict[str, object] = {"model__lr": LR, "ema__decay": DECAY, "seed_everything": SEED}
-    flags |= {
-        "trainer__max_epochs": EPOCHS,
-        "model__compile_network": compilation,
-    }  # without a GPU, cuda_graphs is compiled but not captured
+    # Without a GPU cuda_graphs is compiled, but nothing is captured.
+    flags |= {"trainer__max_epochs": EPOCHS, "model__compile_network": compilation}
     path = tmp_path / "start.ckpt"
     start = (
         "import torch, lightning_modules.diffusion_bc as m\n"
