@@ -236,6 +236,7 @@ class DiffusionBC(LightningModule):
                 )
         if self._trainer is not None and self.trainer.training:
             self._check_resumed(checkpoint.get("hyper_parameters", {}))
+            _check_progress(checkpoint["loops"].get("fit_loop"), self.trainer.fit_loop.state_dict(), "loops.fit_loop")
 
     def _check_resumed(self, stored: Mapping[str, Any]) -> None:
         # The optimiser's state carries its old settings: other values in the config would silently have no effect.
@@ -250,6 +251,19 @@ class DiffusionBC(LightningModule):
 def _network_config(network: NetworkFactory | Mapping[str, Any]) -> NetworkConfig:
     # A mapping comes from a checkpoint's hyperparameters.
     return NetworkConfig(**network) if isinstance(network, Mapping) else NetworkConfig.describe(network)
+
+
+def _check_progress(found: Any, own: Any, where: str) -> None:
+    """Compare Lightning's stored counters with those this version of it keeps, which it reads back unchecked."""
+    if isinstance(own, dict) and isinstance(found, dict):
+        for key, value in own.items():
+            _check_progress(found.get(key), value, f"{where}.{key}")
+    elif type(found) is not type(own) or found < 0:
+        raise UserError(
+            f"the checkpoint cannot be resumed from: its {where} is {found!r}, expected "
+            f"{'a table' if isinstance(own, dict) else type(own).__name__}. Resume from an earlier one, with the "
+            "version of lightning that wrote it."
+        )
 
 
 def _plain(value: Any) -> Any:

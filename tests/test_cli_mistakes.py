@@ -141,6 +141,18 @@ def test_a_resumed_run_with_another_learning_rate(
     assert "0.5" in message
 
 
+@pytest.mark.parametrize("value", [None, -1, "three", {}])
+def test_a_checkpoint_whose_counters_are_damaged(
+    cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path, value: object
+) -> None:
+    content = torch.load(trained / "last.ckpt", weights_only=True)
+    content["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] = value
+    torch.save(content, tmp_path / "damaged.ckpt")
+    line = fit_line(tmp_path / "run", data, ckpt_path=tmp_path / "damaged.ckpt")
+    message = one_message(*cli_server.run(line))
+    assert f"loops.fit_loop.epoch_progress.current.completed is {value!r}, expected int" in message
+
+
 def test_files_that_are_no_checkpoint(cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path) -> None:
     half = tmp_path / "half.ckpt"
     half.write_bytes((trained / "last.ckpt").read_bytes()[:3000])
