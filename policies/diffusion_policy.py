@@ -8,7 +8,7 @@ from torch.nn.functional import mse_loss
 
 from common.errors import UserError
 from policies.normalizer import MinMaxNormalizer
-from policies.schedule import cosine_alphas_cumprod, ddim_plan, ddim_timesteps
+from policies.schedule import cosine_alphas_cumprod, ddim_plan, ddim_timesteps, training_target
 from policies.spec import PolicySpec
 from policies.storage import read_policy, write_policy
 
@@ -49,7 +49,7 @@ class DiffusionPolicy(nn.Module):
         return self.obs_normalizer.normalize(obs)
 
     def loss(self, obs: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Mean squared error of the predicted noise at random timesteps (Ho et al. 2020, eq. 14).
+        """Mean squared error of the network's prediction at random timesteps (of the noise: Ho et al. 2020, eq. 14).
 
         Args:
             obs: (B, obs_dim), raw units.
@@ -67,7 +67,8 @@ class DiffusionPolicy(nn.Module):
         signal_level = self.get_buffer("_signal")[timestep].view(-1, 1, 1)
         noise_level = self.get_buffer("_noise")[timestep].view(-1, 1, 1)
         predicted = self.network(signal_level * clean + noise_level * noise, timestep, self.normalize_obs(obs))
-        return mse_loss(predicted.float(), noise)
+        target = training_target(self.spec.diffusion.prediction, clean, noise, signal_level, noise_level)
+        return mse_loss(predicted.float(), target)
 
     def decode(self, obs: Tensor, noise: Tensor, ddim_steps: int | None = None) -> Tensor:
         """Denoise ``noise`` into actions: deterministic DDIM, differentiable in ``noise``.
@@ -87,8 +88,8 @@ class DiffusionPolicy(nn.Module):
         sample = noise
         for step in plan:
             timestep = torch.full((obs.shape[0],), step.timestep, dtype=torch.long, device=obs.device)
-            epsilon = self.network(sample, timestep, normalized_obs)
-            clean = (sample - step.noise_in * epsilon) / step.signal_in
+            predicted = self.network(sample, timestep, normalized_obs)
+            clean, epsilon = step.clean_and_noise(sample, predicted, diffusion.prediction)
             if diffusion.clip_sample:
                 clean = clean.clamp(-1, 1)
             sample = step.signal_out * clean + step.noise_out * epsilon

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 Spacing = Literal["leading", "trailing"]
+Prediction = Literal["epsilon", "sample", "velocity"]
 
 MAX_TIMESTEPS = 100_000  # a stored number must not decide how long a program counts
 
@@ -21,12 +22,15 @@ class DiffusionConfig:
         ddim_steps: denoising steps at inference unless a call asks for another number.
         spacing: which levels DDIM visits: "leading" (0, T/n, 2T/n, ... reversed) or "trailing" (T-1, T-1-T/n, ...).
         clip_sample: clamp each step's estimate of the clean chunk to the data range [-1, 1].
+        prediction: what the network is trained to give: the noise ("epsilon"), the clean chunk ("sample"), or
+            sqrt(a) noise - sqrt(1 - a) clean ("velocity"; Salimans & Ho 2022, section 4).
     """
 
     num_train_timesteps: int = 100
     ddim_steps: int = 10
     spacing: Spacing = "leading"
     clip_sample: bool = True
+    prediction: Prediction = "epsilon"
 
     def __post_init__(self) -> None:
         for name in ("num_train_timesteps", "ddim_steps"):
@@ -42,6 +46,15 @@ class DiffusionConfig:
             raise ValueError(f'spacing must be "leading" or "trailing", found {self.spacing!r}')
         if not isinstance(self.clip_sample, bool):
             raise TypeError(f"clip_sample must be true or false, found {self.clip_sample!r}")
+        if self.prediction not in ("epsilon", "sample", "velocity"):
+            raise ValueError(f'prediction must be "epsilon", "sample" or "velocity", found {self.prediction!r}')
+
+
+def training_target(prediction: Prediction, clean: Tensor, noise: Tensor, signal: Tensor, level: Tensor) -> Tensor:
+    """What the network should give for ``signal * clean + level * noise``; all broadcast to (B, H, A)."""
+    if prediction == "epsilon":
+        return noise
+    return clean if prediction == "sample" else signal * noise - level * clean
 
 
 def cosine_alphas_cumprod(num_timesteps: int, max_beta: float = 0.999) -> Tensor:
@@ -70,7 +83,7 @@ def ddim_timesteps(num_train_timesteps: int, ddim_steps: int, spacing: Spacing) 
 class DDIMStep:
     """Coefficients of one DDIM step with eta = 0 (Song et al. 2021, eq. 12).
 
-    x0 = (x - noise_in * eps) / signal_in;  x' = signal_out * x0 + noise_out * eps.
+    x = signal_in * x0 + noise_in * eps;  x' = signal_out * x0 + noise_out * eps.
     """
 
     timestep: int
@@ -78,6 +91,15 @@ class DDIMStep:
     noise_in: float
     signal_out: float
     noise_out: float
+
+    def clean_and_noise(self, sample: Tensor, predicted: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor]:
+        """Estimates of x0 and eps, shaped like ``sample``, from the network's output at this step."""
+        if prediction == "epsilon":
+            return (sample - self.noise_in * predicted) / self.signal_in, predicted
+        if prediction == "sample":
+            return predicted, (sample - self.signal_in * predicted) / self.noise_in
+        clean = self.signal_in * sample - self.noise_in * predicted
+        return clean, self.noise_in * sample + self.signal_in * predicted
 
 
 def ddim_plan(alphas_cumprod: Tensor, timesteps: list[int]) -> list[DDIMStep]:

@@ -19,13 +19,16 @@ MEAN, STD = 0.3, 0.2  # of the data that GaussianOracle knows, in normalised uni
 
 
 class GaussianOracle(NoiseNetwork):
-    """The optimal noise predictor where every entry of the data is N(MEAN, STD^2), whatever the observation.
+    """The optimal network where every entry of the data is N(MEAN, STD^2), whatever the observation.
 
-    With x = a x0 + s e (a^2 + s^2 = 1), E[e | x] = s (x - a MEAN) / (a^2 STD^2 + s^2).
+    With x = a x0 + s e (a^2 + s^2 = 1), E[e | x] = s (x - a MEAN) / (a^2 STD^2 + s^2); then E[x0 | x] = (x - s E[e | x]) / a.
     """
 
-    def __init__(self, obs_dim: int, action_dim: int, pred_horizon: int, num_train_timesteps: int) -> None:
+    def __init__(
+        self, obs_dim: int, action_dim: int, pred_horizon: int, num_train_timesteps: int, prediction: str = "epsilon"
+    ) -> None:
         super().__init__()
+        self.prediction = prediction
         alphas = cosine_alphas_cumprod(num_train_timesteps)
         self.register_buffer("alphas", alphas.float(), persistent=False)
         self.scale = torch.nn.Parameter(torch.ones(()))
@@ -33,11 +36,19 @@ class GaussianOracle(NoiseNetwork):
     def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
         alpha = self.get_buffer("alphas")[timestep].view(-1, 1, 1)
         signal, noise = alpha.sqrt(), (1 - alpha).sqrt()
-        return self.scale * noise * (noisy_actions - signal * MEAN) / (alpha * STD**2 + noise**2)
+        epsilon = self.scale * noise * (noisy_actions - signal * MEAN) / (alpha * STD**2 + noise**2)
+        # Not (x - s e) / a, which cancels where the signal is almost zero.
+        clean = MEAN + signal * STD**2 * (noisy_actions - signal * MEAN) / (alpha * STD**2 + noise**2)
+        return {"epsilon": epsilon, "sample": clean, "velocity": signal * epsilon - noise * clean}[self.prediction]
 
 
 ORACLE = NetworkConfig(f"{__name__}.GaussianOracle")
+PREDICTIONS = ("epsilon", "sample", "velocity")
 SMALL = NetworkConfig(init_args={"hidden_dims": [32], "time_dim": 8})
+
+
+def oracle(prediction: str) -> NetworkConfig:
+    return NetworkConfig(ORACLE.class_path, {"prediction": prediction})
 
 
 def make_policy(network: NetworkConfig = SMALL, **diffusion: object) -> DiffusionPolicy:
@@ -49,19 +60,23 @@ def make_policy(network: NetworkConfig = SMALL, **diffusion: object) -> Diffusio
     return policy.eval()
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("clip_sample", [True, False])
 @pytest.mark.parametrize(("spacing", "steps"), [("leading", 50), ("trailing", 50), ("leading", 100), ("trailing", 100)])
-def test_ddim_with_the_optimal_network_draws_the_data_distribution(spacing: str, steps: int, clip_sample: bool) -> None:
-    policy = make_policy(ORACLE, spacing=spacing, clip_sample=clip_sample)
+def test_ddim_with_the_optimal_network_draws_the_data_distribution(
+    spacing: str, steps: int, clip_sample: bool, prediction: str
+) -> None:
+    policy = make_policy(oracle(prediction), spacing=spacing, clip_sample=clip_sample, prediction=prediction)
     with torch.no_grad():
         samples = policy.sample(torch.zeros(2000, 5), torch.Generator().manual_seed(0), ddim_steps=steps)
     assert float(samples.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(samples.std()) == pytest.approx(STD, rel=0.1)
 
 
-def test_ddim_is_the_closed_form_map_of_the_gaussian_case() -> None:
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_ddim_is_the_closed_form_map_of_the_gaussian_case(prediction: str) -> None:
     # Without clipping, each step maps a Gaussian deviation (x - a MEAN) linearly; the product is the whole map.
-    policy = make_policy(ORACLE, clip_sample=False)
+    policy = make_policy(oracle(prediction), clip_sample=False, prediction=prediction)
     plan = ddim_plan(policy.alphas_cumprod, ddim_timesteps(100, 10, "leading"))
     gain, offset = 1.0, -plan[0].signal_in * MEAN
     for step in plan:
@@ -156,13 +171,16 @@ def test_decode_is_differentiable_in_noise() -> None:
     assert torch.autograd.gradcheck(lambda w: policy.decode(obs, w, ddim_steps=4), (noise,), atol=1e-6)
 
 
-def test_loss_is_the_error_of_the_predicted_noise() -> None:
-    policy = make_policy(ORACLE)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_loss_is_the_error_of_the_prediction(prediction: str) -> None:
+    policy = make_policy(oracle(prediction), prediction=prediction)
     generator = torch.Generator().manual_seed(0)
     actions = MEAN + STD * torch.randn(20_000, 4, 7, generator=generator)
     alphas = policy.alphas_cumprod
-    # The best there is: E[Var(e | x)] = a^2 STD^2 / (a^2 STD^2 + s^2), averaged over timesteps.
-    floor = float((alphas * STD**2 / (alphas * STD**2 + 1 - alphas)).mean())
+    # The best there is, averaged over timesteps: Var(e | x) = a^2 STD^2 / (a^2 STD^2 + s^2), Var(x0 | x) = Var(e | x) s^2 / a^2
+    # and, as v = (e - s x) / a, Var(v | x) = Var(e | x) / a^2.
+    variance = alphas * STD**2 / (alphas * STD**2 + 1 - alphas)
+    floor = float((variance * {"epsilon": 1, "sample": (1 - alphas) / alphas, "velocity": 1 / alphas}[prediction]).mean())
     assert policy.loss(torch.zeros(20_000, 5), actions, generator).item() == pytest.approx(floor, rel=0.03)
 
 
