@@ -41,6 +41,8 @@ VARIANTS: dict[str, dict[str, str]] = {
     "deep": {"model.network.hidden_dims": "[512,512,512,512,512]"},
     "batch_128": {"data.batch_size": "128"},
     "batch_1024": {"data.batch_size": "1024"},
+    "sample": {"model.diffusion.prediction": "sample"},
+    "velocity": {"model.diffusion.prediction": "velocity"},
     "padded": {"data.pad_end": "true"},
     "no_decay": {"model.weight_decay": "0"},
     "decay_1e-2": {"model.weight_decay": "1e-2"},

@@ -18,6 +18,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from common.compilation import Compilation
 from common.files import atomic_path
 from dsrl.learner import SteeringSAC
 from dsrl.networks import SteeringPolicy
@@ -42,7 +43,14 @@ def make_stock(obs_dim: int, action_dim: int, hidden: list[int], ent_coef: str, 
     return model
 
 
-def make_fast(obs_dim: int, action_dim: int, hidden: list[int], ent_coef: str, device: str = "cpu") -> SteeringSAC:
+def make_fast(
+    obs_dim: int,
+    action_dim: int,
+    hidden: list[int],
+    ent_coef: str,
+    device: str = "cpu",
+    compile_losses: Compilation = "off",
+) -> SteeringSAC:
     """The learner with stock SAC's network sizes and losses."""
     venv = DummyVecEnv([lambda: SpacesOnly(obs_dim, action_dim)])
     kwargs = {"net_arch": hidden, "optimizer_kwargs": {"fused": True}}
@@ -53,6 +61,7 @@ def make_fast(obs_dim: int, action_dim: int, hidden: list[int], ent_coef: str, d
         ent_coef=ent_coef,
         buffer_size=10_000,
         replay_buffer_class=ChunkReplayBuffer,
+        compile_losses=compile_losses,
         device=device,
     )
 

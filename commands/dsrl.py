@@ -80,7 +80,7 @@ def dsrl(
         check_fits(policy.spec, pool)
         Trainer(policy, pool, config, folder, resume, device).run()
         if evaluation.report_episodes > 0:
-            write_report(policy, pool, config, folder, device)
+            write_report(policy, pool, config, folder)
     print(f"wrote {folder}/sac_best.zip")
 
 

@@ -19,13 +19,12 @@ class FrozenDecoder:
     Args:
         policy: a ``DiffusionPolicy``, or anything with its ``decode`` and ``normalize_obs``.
         ddim_steps: denoising steps; None takes the policy's own.
-        device: where the policy lives.
     """
 
-    def __init__(self, policy: Any, ddim_steps: int | None = None, device: str | torch.device = "cpu") -> None:
+    def __init__(self, policy: Any, ddim_steps: int | None = None) -> None:
         self.policy = policy
         self.ddim_steps = ddim_steps
-        self.device = device
+        self.device = next(iter(policy.state_dict().values())).device
 
     @torch.inference_mode()
     def decode(self, obs: np.ndarray, noise: np.ndarray) -> np.ndarray:

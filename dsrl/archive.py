@@ -21,7 +21,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from common.errors import UserError
 from common.files import atomic_path
-from dsrl.config import DSRLConfig, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
+from dsrl.config import DemonstrationsConfig, DSRLConfig, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
 from dsrl.learner import SteeringSAC
 from dsrl.networks import SteeringPolicy
 
@@ -95,8 +95,13 @@ def read_steering(path: str | Path) -> Steering:
 
 def config_from_dict(values: dict[str, Any]) -> DSRLConfig:
     """Inverse of ``dataclasses.asdict``."""
-    groups: dict[str, Any] = {"learner": LearnerConfig, "env": EnvConfig, "warm_start": WarmStartConfig}
-    groups["evaluation"] = EvalConfig
+    groups: dict[str, Any] = {
+        "learner": LearnerConfig,
+        "env": EnvConfig,
+        "warm_start": WarmStartConfig,
+        "demonstrations": DemonstrationsConfig,
+        "evaluation": EvalConfig,
+    }
     return DSRLConfig(**{key: groups[key](**value) if key in groups else value for key, value in values.items()})
 
 

@@ -68,6 +68,7 @@ def build_learner(config: DSRLConfig, venv: Any, device: str | torch.device = "c
         "entropy_in_target": learner.entropy_in_target,
         "min_ent_coef": learner.min_ent_coef,
         "actor_delay": learner.actor_delay,
+        "compile_losses": learner.compile_losses,
         "seed": config.seed,
         "device": device,
     }

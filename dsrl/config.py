@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from common.compilation import Compilation
 from envs.noise_space import RewardKind
 
 Algorithm = Literal["prior", "sac", "na"]
@@ -37,6 +38,7 @@ class LearnerConfig:
         noise_correlation: of the acting actor's draws from chunk to chunk within an episode; 0: independent.
         distill_steps: na: regression steps of Q^W per update.
         buffer_size: chunks in the replay buffer.
+        compile_losses: off, or torch.compile of the losses: kernels, or cuda_graphs, for a GPU that waits for launches.
     """
 
     algorithm: Algorithm = "prior"
@@ -62,6 +64,7 @@ class LearnerConfig:
     noise_correlation: float = 0.0
     distill_steps: int = 1
     buffer_size: int = 1_000_000
+    compile_losses: Compilation = "off"
 
 
 @dataclass

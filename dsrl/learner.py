@@ -13,8 +13,12 @@ import torch
 from stable_baselines3 import SAC
 from torch.nn import functional as F
 
+from common.compilation import COMPILE_MODES, Compilation
 from dsrl.networks import SteeringPolicy
 from dsrl.replay import ChunkReplayBuffer
+
+# Everything with matrix products in it; backward passes are compiled along with what they belong to.
+COMPILED = ("td_target", "critic_loss", "actor_loss")
 
 
 class SteeringSAC(SAC):
@@ -29,6 +33,7 @@ class SteeringSAC(SAC):
         min_ent_coef: lower bound of an automatic entropy coefficient. With a ``prior`` actor it turns the KL target
             into an upper bound: the actor leaves the prior only as far as the critics' differences are worth it.
         actor_delay: critic updates per actor update.
+        compile_losses: off, or ``torch.compile`` of targets and losses: kernels, or replayed as CUDA graphs.
     """
 
     policy: SteeringPolicy  # type: ignore[assignment]
@@ -43,6 +48,7 @@ class SteeringSAC(SAC):
         entropy_in_target: bool = True,
         min_ent_coef: float = 0.0,
         actor_delay: int = 1,
+        compile_losses: Compilation = "off",
         **kwargs: Any,
     ) -> None:
         self.pessimism = pessimism
@@ -51,6 +57,7 @@ class SteeringSAC(SAC):
         self.entropy_in_target = entropy_in_target
         self.min_ent_coef = min_ent_coef
         self.actor_delay = actor_delay
+        self.compile_losses: Compilation = compile_losses
         self.demonstrations: ChunkReplayBuffer | None = None
         self.demonstration_fraction: float | None = None
         super().__init__(*args, **kwargs)
@@ -60,9 +67,13 @@ class SteeringSAC(SAC):
         self.generator = torch.Generator(self.device).manual_seed(self.seed or 0)
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, int] = {}
+        if self.compile_losses != "off":
+            for name in COMPILED:
+                compiled = torch.compile(getattr(self, name), mode=COMPILE_MODES[self.compile_losses], dynamic=False)
+                setattr(self, name, compiled)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "generator", "sums", "counts", "demonstrations"]
+        return [*super()._excluded_save_params(), "generator", "sums", "counts", "demonstrations", *COMPILED]
 
     def act(self, obs: np.ndarray, eps: np.ndarray) -> np.ndarray:
         """The actor's draw at standard normal ``eps`` (n, A): scaled noise (n, A) in [-1, 1], as the buffer stores it,
@@ -115,20 +126,18 @@ class SteeringSAC(SAC):
     def update(self, batch: tuple[torch.Tensor, ...], eps: torch.Tensor, next_eps: torch.Tensor, actor: bool) -> None:
         """One update on (obs, actions, next_obs, dones, rewards, discounts), given the noise of both actor passes."""
         obs, actions, next_obs, dones, rewards, discounts = batch
-        if actor:
-            actions_pi, penalty = self.policy.actor.sample(obs, eps)
+        torch.compiler.cudagraph_mark_step_begin()  # nothing that a graph gave in the last update is read any more
         coef = self.coefficient()
-        if actor and self.ent_coef_optimizer is not None:
-            self._update_coefficient(penalty.detach())
         self._update_critic(obs, actions, self.td_target(next_obs, next_eps, rewards, dones, discounts, coef))
         if actor:
-            q_pi = aggregate(self.actor_critic().values(obs, actions_pi), self.pessimism)
-            loss = (coef * penalty - q_pi).mean()
+            loss, penalty, q_pi = self.actor_loss(obs, eps, coef)
             self.policy.actor.optimizer.zero_grad()
             # Only the actor's own gradients are computed: the critics' would be thrown away.
             loss.backward(inputs=list(self.policy.actor.parameters()))
             self.policy.actor.optimizer.step()
-            self._log(actor_loss=loss, q_pi=q_pi.mean(), penalty=penalty.mean(), ent_coef=coef)
+            if self.ent_coef_optimizer is not None:
+                self._update_coefficient(penalty.detach())
+            self._log(actor_loss=loss, q_pi=q_pi, penalty=penalty.mean(), ent_coef=coef)
         self._polyak()
 
     def actor_critic(self) -> Any:
@@ -162,13 +171,27 @@ class SteeringSAC(SAC):
             next_q = next_q - coef * penalty
         return (rewards + (1 - dones) * discounts * next_q).clamp(*self.value_range)
 
-    def _update_critic(self, obs: torch.Tensor, actions: torch.Tensor, target: torch.Tensor) -> None:
+    def actor_loss(
+        self, obs: torch.Tensor, eps: torch.Tensor, coef: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The actor's loss, its penalty (B, 1) and the mean value of its noise."""
+        actions, penalty = self.policy.actor.sample(obs, eps)
+        q = aggregate(self.actor_critic().values(obs, actions), self.pessimism)
+        return (coef * penalty - q).mean(), penalty, q.mean()
+
+    def critic_loss(
+        self, obs: torch.Tensor, actions: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The critics' loss against targets (B, 1), and their mean value."""
         values = self.policy.critic.values(obs, actions)
-        loss = 0.5 * len(values) * F.mse_loss(values, target.expand_as(values))
+        return 0.5 * len(values) * F.mse_loss(values, target.expand_as(values)), values.mean()
+
+    def _update_critic(self, obs: torch.Tensor, actions: torch.Tensor, target: torch.Tensor) -> None:
+        loss, q_data = self.critic_loss(obs, actions, target)
         self.policy.critic.optimizer.zero_grad()
         loss.backward()
         self.policy.critic.optimizer.step()
-        self._log(critic_loss=loss, q_data=values.mean())
+        self._log(critic_loss=loss, q_data=q_data)
 
     def _update_coefficient(self, penalty: torch.Tensor) -> None:
         assert self.log_ent_coef is not None

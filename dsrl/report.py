@@ -13,14 +13,14 @@ from envs.pool import EnvPool
 from rollouts.loop import run_episodes
 
 
-def write_report(policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, device: str = "cpu") -> dict[str, Any]:
+def write_report(policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path) -> dict[str, Any]:
     """Judge ``sac_best.zip`` and the baselines, print a table, write ``report.json``.
 
     Returns:
         By name of the agent: success rate, its 95 % Wilson interval, mean length in environment steps.
     """
     chunk_shape = (policy.spec.pred_horizon, policy.spec.action_dim)
-    decoder = FrozenDecoder(policy, config.ddim_steps, device)
+    decoder = FrozenDecoder(policy, config.ddim_steps)
     agents = baseline_agents(config, decoder, chunk_shape, pool, stream_seed(config.seed, 1))
     best = folder / "sac_best.zip"
     agents["steered, actor's mean"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=True)

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from common.compilation import COMPILE_MODES, Compilation
 from common.errors import UserError
 from lightning_modules.schedules import LRSchedule, lr_factor
 from policies import DiffusionConfig, DiffusionPolicy, NetworkConfig, PolicySpec
@@ -23,8 +24,6 @@ from policies.storage import SPEC_KEY
 
 Batch = tuple[Tensor, Tensor]
 NetworkFactory = Callable[[int, int, int, int], NoiseNetwork]
-Compilation = Literal["off", "kernels", "cuda_graphs"]
-COMPILE_MODES: dict[str, str] = {"kernels": "default", "cuda_graphs": "reduce-overhead"}
 DEFAULT_DIFFUSION = DiffusionConfig()
 
 

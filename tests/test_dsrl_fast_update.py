@@ -62,15 +62,30 @@ def test_losses_and_weights_after_an_update_are_those_of_stock_sac(monkeypatch: 
     torch.testing.assert_close(fast.log_ent_coef, stock.log_ent_coef)
 
 
+def test_compiled_losses_end_where_the_plain_ones_end() -> None:
+    plain = make_fast(OBS, ACTIONS, HIDDEN, "auto_0.2")
+    compiled = make_fast(OBS, ACTIONS, HIDDEN, "auto_0.2", compile_losses="kernels")
+    compiled.set_parameters(plain.get_parameters())
+    with torch.no_grad():
+        cast(torch.Tensor, compiled.log_ent_coef).copy_(cast(torch.Tensor, plain.log_ent_coef))
+    for learner in (plain, compiled):
+        fill(learner.replay_buffer, rows=64)
+        learner.generator.manual_seed(3)
+        learner.train(5, 16)
+    assert compiled.read_statistics() == pytest.approx(plain.read_statistics(), rel=1e-4)
+    for ours, theirs in zip(compiled.policy.parameters(), plain.policy.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
 def test_actor_loss_leaves_no_gradient_in_the_critics() -> None:
     _, fast = pair()
     data = minibatch(fast, 16)
     obs = data[0]
     fast.update(data, torch.randn(16, ACTIONS), torch.randn(16, ACTIONS), False)
     before = [cast(torch.Tensor, parameter.grad).clone() for parameter in fast.policy.critic.parameters()]
-    noise, _ = fast.policy.actor.sample(obs, torch.zeros(16, ACTIONS))
-    loss = fast.policy.critic.values(obs, noise)
-    loss.mean().backward(inputs=list(fast.policy.actor.parameters()))
+    fast.actor_loss(obs, torch.zeros(16, ACTIONS), torch.tensor(0.1))[0].backward(
+        inputs=list(fast.policy.actor.parameters())
+    )
     after = [cast(torch.Tensor, parameter.grad) for parameter in fast.policy.critic.parameters()]
     assert all(torch.equal(b, a) for b, a in zip(before, after, strict=True))
 

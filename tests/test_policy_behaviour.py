@@ -21,7 +21,8 @@ MEAN, STD = 0.3, 0.2  # of the data that GaussianOracle knows, in normalised uni
 class GaussianOracle(NoiseNetwork):
     """The optimal network where every entry of the data is N(MEAN, STD^2), whatever the observation.
 
-    With x = a x0 + s e (a^2 + s^2 = 1), E[e | x] = s (x - a MEAN) / (a^2 STD^2 + s^2); then E[x0 | x] = (x - s E[e | x]) / a.
+    With x = a x0 + s e (a^2 + s^2 = 1), E[e | x] = s (x - a MEAN) / (a^2 STD^2 + s^2) and
+    E[x0 | x] = (x - s E[e | x]) / a.
     """
 
     def __init__(
@@ -177,10 +178,12 @@ def test_loss_is_the_error_of_the_prediction(prediction: str) -> None:
     generator = torch.Generator().manual_seed(0)
     actions = MEAN + STD * torch.randn(20_000, 4, 7, generator=generator)
     alphas = policy.alphas_cumprod
-    # The best there is, averaged over timesteps: Var(e | x) = a^2 STD^2 / (a^2 STD^2 + s^2), Var(x0 | x) = Var(e | x) s^2 / a^2
-    # and, as v = (e - s x) / a, Var(v | x) = Var(e | x) / a^2.
+    # The best there is, averaged over timesteps: Var(e | x) = a^2 STD^2 / (a^2 STD^2 + s^2),
+    # Var(x0 | x) = Var(e | x) s^2 / a^2 and, as v = (e - s x) / a, Var(v | x) = Var(e | x) / a^2.
     variance = alphas * STD**2 / (alphas * STD**2 + 1 - alphas)
-    floor = float((variance * {"epsilon": 1, "sample": (1 - alphas) / alphas, "velocity": 1 / alphas}[prediction]).mean())
+    floor = float(
+        (variance * {"epsilon": 1, "sample": (1 - alphas) / alphas, "velocity": 1 / alphas}[prediction]).mean()
+    )
     assert policy.loss(torch.zeros(20_000, 5), actions, generator).item() == pytest.approx(floor, rel=0.03)
 
 
