@@ -65,7 +65,7 @@ def test_losses_and_weights_after_an_update_are_those_of_stock_sac(monkeypatch: 
 def test_compiled_losses_end_where_the_plain_ones_end() -> None:
     plain = make_fast(OBS, ACTIONS, HIDDEN, "auto_0.2")
     compiled = make_fast(OBS, ACTIONS, HIDDEN, "auto_0.2", compile_losses="kernels")
-    compiled.set_parameters(plain.get_parameters())
+    compiled.policy.load_state_dict(plain.policy.state_dict())
     with torch.no_grad():
         cast(torch.Tensor, compiled.log_ent_coef).copy_(cast(torch.Tensor, plain.log_ent_coef))
     for learner in (plain, compiled):

@@ -181,9 +181,8 @@ def test_loss_is_the_error_of_the_prediction(prediction: str) -> None:
     # The best there is, averaged over timesteps: Var(e | x) = a^2 STD^2 / (a^2 STD^2 + s^2),
     # Var(x0 | x) = Var(e | x) s^2 / a^2 and, as v = (e - s x) / a, Var(v | x) = Var(e | x) / a^2.
     variance = alphas * STD**2 / (alphas * STD**2 + 1 - alphas)
-    floor = float(
-        (variance * {"epsilon": 1, "sample": (1 - alphas) / alphas, "velocity": 1 / alphas}[prediction]).mean()
-    )
+    factors = {"epsilon": torch.ones_like(alphas), "sample": (1 - alphas) / alphas, "velocity": 1 / alphas}
+    floor = float((variance * factors[prediction]).mean())
     assert policy.loss(torch.zeros(20_000, 5), actions, generator).item() == pytest.approx(floor, rel=0.03)
 
 
