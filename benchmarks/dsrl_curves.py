@@ -1,21 +1,30 @@
-"""Learning curves of DSRL runs as one picture.
+"""Success and episode length of DSRL runs against env steps, beside their baselines, as one picture.
 
-    python -m benchmarks.dsrl_curves --results docs/results --output docs/dsrl_curves.png
+    python -m benchmarks.dsrl_curves --runs docs/results/dsrl --output docs/dsrl_curves.png
 
-Reads every ``dsrl_<task>_*.csv`` (a run's ``metrics.csv``), one panel per task. Lines: training episodes (last 50);
-points: the selection episodes.
+Reads the run folders below ``--runs``, named ``<task>_<variant>_s<seed>``: ``metrics.csv`` (evaluations of the actor's
+mean on selection episodes) and ``report.json`` (the baselines on fresh episodes). One column per task, one colour per
+variant, a line per seed; dashed: the base with N(0, I); dotted: the best baseline of any run.
 """
 
 import argparse
 import csv
+import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.files import atomic_path
 
-MARKERS = {"eval/deterministic_success": "o", "eval/stochastic_success": "x"}
+NAME = re.compile(r"(?P<task>[a-z]+)_(?P<variant>\w+)_s(?P<seed>\d+)")
+BASE = "base, w ~ N(0, I)"
+ROWS = (
+    ("success_rate", "eval/deterministic_success", "success"),
+    ("mean_length", "eval/deterministic_length", "length"),
+)
 
 
 def read_column(rows: list[dict[str, str]], name: str) -> tuple[list[int], list[float]]:
@@ -24,34 +33,54 @@ def read_column(rows: list[dict[str, str]], name: str) -> tuple[list[int], list[
     return [int(row["env_steps"]) for row in filled], [float(row[name]) for row in filled]
 
 
-def draw(files: list[Path]) -> Figure:
-    """One panel per task."""
-    tasks: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        tasks[path.stem.split("_")[1]].append(path)
-    figure = Figure(figsize=(6 * len(tasks), 4), layout="constrained")
-    for axes, (task, paths) in zip(
-        figure.subplots(1, len(tasks), squeeze=False)[0], sorted(tasks.items()), strict=True
-    ):
-        for path in paths:
-            with path.open() as file:
-                rows = list(csv.DictReader(file))
-            (line,) = axes.plot(*read_column(rows, "rollout/success"), label=path.stem.removeprefix(f"dsrl_{task}_"))
-            for name, marker in MARKERS.items():
-                axes.plot(*read_column(rows, name), marker, color=line.get_color(), fillstyle="none")
-        axes.set(title=task, xlabel="env steps, warm start included", ylabel="success", ylim=(0, 1.02))
-        axes.grid(alpha=0.3)
-        axes.legend(title="line: training; o mean, x draw", fontsize="small")
+def draw_task(axes: list[Axes], task: str, runs: list[tuple[str, Path]]) -> None:
+    """A column of panels: ``runs`` are (variant, folder)."""
+    colours = {variant: f"C{i}" for i, variant in enumerate(dict.fromkeys(variant for variant, _ in runs))}
+    labelled: set[str] = set()
+    baselines: list[dict[str, dict[str, float]]] = []
+    for variant, folder in runs:
+        with (folder / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        label = None if variant in labelled else variant
+        labelled.add(variant)
+        for panel, (_, column, _) in zip(axes, ROWS, strict=True):
+            panel.plot(*read_column(rows, column), "o-", color=colours[variant], label=label, markersize=3, alpha=0.8)
+        agents = json.loads((folder / "report.json").read_text())["agents"]
+        baselines.append({name: judged for name, judged in agents.items() if name.startswith("base")})
+    best = max(
+        (judged for agents in baselines for judged in agents.values()),
+        key=lambda judged: (judged["success_rate"], -judged["mean_length"]),
+    )
+    for panel, (measure, _, title) in zip(axes, ROWS, strict=True):
+        panel.axhline(baselines[0][BASE][measure], color="black", linestyle="--", linewidth=1, label="base, N(0, I)")
+        panel.axhline(best[measure], color="black", linestyle=":", linewidth=1, label="best baseline")
+        panel.set(xlabel="env steps, warm start included", ylabel=title)
+        panel.grid(alpha=0.3)
+    axes[0].set(title=task, ylim=(0, 1.02))
+    axes[0].legend(fontsize="small", loc="lower right")
+
+
+def draw(folders: list[Path]) -> Figure:
+    """One column of panels per task."""
+    tasks: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for folder in folders:
+        match = NAME.fullmatch(folder.name)
+        if match:
+            tasks[match["task"]].append((match["variant"], folder))
+    figure = Figure(figsize=(5 * len(tasks), 6), layout="constrained")
+    panels = figure.subplots(len(ROWS), len(tasks), squeeze=False)
+    for i, task in enumerate(sorted(tasks)):
+        draw_task(list(panels[:, i]), task, tasks[task])
     return figure
 
 
 def main() -> None:
-    """Read the curves, write the picture."""
+    """Read the runs, write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("docs/results"))
+    parser.add_argument("--runs", type=Path, default=Path("docs/results/dsrl"))
     parser.add_argument("--output", type=Path, default=Path("docs/dsrl_curves.png"))
     args = parser.parse_args()
-    figure = draw(sorted(args.results.glob("dsrl_*_*.csv")))
+    figure = draw(sorted(path.parent for path in args.runs.glob("*/report.json")))
     with atomic_path(args.output) as partial:
         figure.savefig(partial, format="png", dpi=80)
 

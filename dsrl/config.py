@@ -138,7 +138,7 @@ class EvalConfig:
 
 @dataclass
 class DSRLConfig:
-    """A whole run; what ``config.json`` in its folder holds.
+    """A whole run; what ``config.yaml`` in its folder holds.
 
     Args:
         task: the task's name.
