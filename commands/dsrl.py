@@ -1,6 +1,7 @@
 """`dsrl`: steer a frozen diffusion policy by SAC in its noise space."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 from common.errors import UserError
@@ -56,6 +57,8 @@ def dsrl(
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # these updates are small, and the workers want the other CPUs
     policy = load_checkpoint(bc_checkpoint, ddim_steps).to(device)
     name, env_spec = simulation_of(policy.spec, task, env.horizon)
     folder = output or Path("checkpoints") / "dsrl" / (name or "custom")
