@@ -46,8 +46,8 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
     name, rest = args[0], list(args[1:])
     if name not in commands:
         return _mistake(f"unknown command {name!r}: expected one of {', '.join(commands)}")
-    # Threads of torch that wait for one another sleep, before torch is imported and reads this. Spinning gains a fifth on
-    # two idle cores and costs nine tenths of the speed where another program wants one of them (docs/training.md).
+    # Read when torch is imported: its threads sleep while they wait for one another. Spinning gains a fifth on two idle
+    # cores and costs nine tenths of the speed where another program wants one of them (docs/training.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     module_name, _, function_name = commands[name].target.partition(":")
     try:
