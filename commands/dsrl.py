@@ -57,6 +57,11 @@ def dsrl(
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and not (device.split(":")[0] == "cuda" and torch.cuda.is_available()):
+        raise UserError(
+            f"--device is {device}: expected auto, cpu or cuda, and PyTorch finds "
+            f"{torch.cuda.device_count() or 'no'} GPU here"
+        )
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # these updates are small, and the workers want the other CPUs
     policy = load_checkpoint(bc_checkpoint, ddim_steps).to(device)

@@ -5,7 +5,7 @@ the noise of every chunk is found by descent through the frozen decoder: the w t
 chunk and is still likely under the prior.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,35 @@ class ChunkTransitions:
 
 
 def read_transitions(
-    path: Path, obs_keys: Sequence[str], pred_horizon: int, reward: RewardKind, first: int = 0, n: int | None = None
+    path: Path,
+    obs_dims: Mapping[str, int],
+    chunk_shape: tuple[int, int],
+    reward: RewardKind,
+    first: int = 0,
+    n: int | None = None,
 ) -> ChunkTransitions:
     """Cut ``n`` demonstrations from the ``first`` on into chunks that follow one another, up to the first success.
 
+    Args:
+        path: Robomimic file.
+        obs_dims: observation key -> size, in the order of concatenation.
+        chunk_shape: (H, A).
+        reward: see ``envs.noise_space.chunk_reward``.
+        first, n: which demonstrations; ``n`` None: all that follow.
+
     Raises:
-        UserError: the file cannot be read, or none of these demonstrations succeeds.
+        UserError: the file cannot be read, is of other dimensions, or none of these demonstrations succeeds.
     """
-    demos = list(load_arrays(path, obs_keys).values())[first : None if n is None else first + n]
-    parts = [_cut(demo, obs_keys, pred_horizon, reward) for demo in demos if (demo.rewards > 0).any()]
+    demos = list(load_arrays(path, list(obs_dims)).values())[first : None if n is None else first + n]
+    for demo in demos[:1]:
+        found = {key: demo.obs[key].shape[1] for key in obs_dims} | {"actions": demo.actions.shape[1]}
+        expected = {**obs_dims, "actions": chunk_shape[1]}
+        if found != expected:
+            raise UserError(
+                f"data set {path}: its dimensions are {found}, the policy has {expected}. Give --demonstrations.path a "
+                "file of the policy's own task."
+            )
+    parts = [_cut(demo, list(obs_dims), chunk_shape[0], reward) for demo in demos if (demo.rewards > 0).any()]
     if not parts:
         raise UserError(
             f"data set {path}: none of the {len(demos)} demonstrations chosen by --demonstrations.first {first} and "

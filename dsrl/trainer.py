@@ -113,7 +113,7 @@ class Trainer:
         """Fill the learner's second buffer. It is not saved: the same file and policy give it again on resume."""
         settings, spec = self.config.demonstrations, self.policy.spec
         data = read_transitions(
-            path, tuple(spec.obs_dims), spec.pred_horizon, self.config.env.reward, settings.first, settings.n
+            path, spec.obs_dims, self.chunk_shape, self.config.env.reward, settings.first, settings.n
         )
         if isinstance(self.learner, NoiseAliasingSAC):
             noise = data.chunks

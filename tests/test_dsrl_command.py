@@ -99,3 +99,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint: 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         dsrl(checkpoint, ddim_steps=2, output=tmp_path / "file" / "run")
+
+
+def test_a_device_that_is_not_there(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="--device is cuda: expected auto, cpu or cuda"):
+        dsrl(checkpoint, ddim_steps=2, output=tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()

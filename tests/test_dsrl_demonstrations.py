@@ -14,7 +14,8 @@ from dsrl.demonstrations import find_noise, read_transitions
 from tests.dsrl_toy import ToyPolicy
 from tests.test_dsrl_training import metrics, settings, trainer
 
-KEYS = ("offset", "clock")
+DIMS = {"offset": 2, "clock": 1}
+CHUNK = (2, 2)
 
 
 def demonstration(length: int, success: int | None, seed: int) -> Demonstration:
@@ -39,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("per_chunk", [-1, -1, 0]), ("sparse", [0, 0, 1]), ("per_step", [-2, -2, 0])],
 )
 def test_demonstrations_are_cut_into_chunks_up_to_their_success(data: Path, reward: Any, expected: list[int]) -> None:
-    cut = read_transitions(data, KEYS, 2, reward, n=1)
+    cut = read_transitions(data, DIMS, CHUNK, reward, n=1)
     demo = demonstration(7, 4, 0)
     np.testing.assert_allclose(cut.obs[:, :2], demo.obs["offset"][[0, 2, 4]], rtol=1e-6)
     np.testing.assert_allclose(cut.next_obs[:2, :2], demo.obs["offset"][[2, 4]], rtol=1e-6)
@@ -50,9 +51,15 @@ def test_demonstrations_are_cut_into_chunks_up_to_their_success(data: Path, rewa
 
 
 def test_a_demonstration_without_success_is_left_out(data: Path) -> None:
-    assert len(read_transitions(data, KEYS, 2, "sparse")) == 3 + 2 + 4
+    assert len(read_transitions(data, DIMS, CHUNK, "sparse")) == 3 + 2 + 4
     with pytest.raises(UserError, match=r"none of the 1 demonstrations .* reward above 0"):
-        read_transitions(data, KEYS, 2, "sparse", first=1, n=1)
+        read_transitions(data, DIMS, CHUNK, "sparse", first=1, n=1)
+
+
+@pytest.mark.parametrize(("dims", "chunk"), [({**DIMS, "clock": 3}, CHUNK), (DIMS, (2, 7))], ids=["obs", "actions"])
+def test_demonstrations_of_other_dimensions(data: Path, dims: dict[str, int], chunk: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match=r"its dimensions are .* the policy has .* --demonstrations.path"):
+        read_transitions(data, dims, chunk, "sparse")
 
 
 def test_found_noise_decodes_to_the_chunk_or_says_how_far_off_it_stays() -> None:
@@ -73,7 +80,7 @@ def test_minibatches_hold_the_asked_share(data: Path, tmp_path: Path, fraction: 
     config.demonstrations = DemonstrationsConfig(str(data), fraction=fraction)
     run = trainer(config, tmp_path)
     run.run()
-    demonstrated = read_transitions(data, KEYS, 2, "per_chunk").chunks.reshape(-1, 4)
+    demonstrated = read_transitions(data, DIMS, CHUNK, "per_chunk").chunks.reshape(-1, 4)
     shares = []
     for _, actions, *_ in zip(*run.learner.batches(5, 64), strict=True):
         shares.append(int((actions.numpy()[:, None] == demonstrated[None]).all(axis=2).any(axis=1).sum()))
