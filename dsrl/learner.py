@@ -196,9 +196,8 @@ class SteeringSAC(SAC):
     def _update_coefficient(self, penalty: torch.Tensor) -> None:
         assert self.log_ent_coef is not None
         assert self.ent_coef_optimizer is not None
-        loss = -(self.log_ent_coef * (penalty + float(self.target_entropy))).mean()
-        self.ent_coef_optimizer.zero_grad()
-        loss.backward()
+        # The gradient of SB3's loss, -(log_ent_coef * (penalty + target_entropy)).mean().
+        self.log_ent_coef.grad = -(penalty + float(self.target_entropy)).mean().expand_as(self.log_ent_coef).clone()
         self.ent_coef_optimizer.step()
         if self.min_ent_coef > 0:
             with torch.no_grad():
