@@ -3,8 +3,8 @@
     python -m benchmarks.dsrl_curves --runs docs/results/dsrl --output docs/dsrl_curves.png
 
 Reads the run folders below ``--runs``, named ``<task>_<variant>_s<seed>``: ``metrics.csv`` (evaluations of the actor's
-mean on selection episodes) and ``report.json`` (the baselines on fresh episodes). One column per task, one colour per
-variant, a line per seed; dashed: the base with N(0, I); dotted: the best baseline of any run.
+mean on selection episodes) and, where there is one, ``report.json`` (the baselines on fresh episodes). One column per
+task, one colour per variant, a line per seed; dashed: the base with N(0, I); dotted: the best baseline of any run.
 """
 
 import argparse
@@ -45,15 +45,17 @@ def draw_task(axes: list[Axes], task: str, runs: list[tuple[str, Path]]) -> None
         labelled.add(variant)
         for panel, (_, column, _) in zip(axes, ROWS, strict=True):
             panel.plot(*read_column(rows, column), "o-", color=colours[variant], label=label, markersize=3, alpha=0.8)
-        agents = json.loads((folder / "report.json").read_text())["agents"]
-        baselines.append({name: judged for name, judged in agents.items() if name.startswith("base")})
-    best = max(
-        (judged for agents in baselines for judged in agents.values()),
-        key=lambda judged: (judged["success_rate"], -judged["mean_length"]),
-    )
+        if (folder / "report.json").exists():
+            agents = json.loads((folder / "report.json").read_text())["agents"]
+            baselines.append({name: judged for name, judged in agents.items() if name.startswith("base")})
+    judged = [baseline for agents in baselines for baseline in agents.values()]
     for panel, (measure, _, title) in zip(axes, ROWS, strict=True):
-        panel.axhline(baselines[0][BASE][measure], color="black", linestyle="--", linewidth=1, label="base, N(0, I)")
-        panel.axhline(best[measure], color="black", linestyle=":", linewidth=1, label="best baseline")
+        if judged:
+            best = max(judged, key=lambda baseline: (baseline["success_rate"], -baseline["mean_length"]))
+            panel.axhline(
+                baselines[0][BASE][measure], color="black", linestyle="--", linewidth=1, label="base, N(0, I)"
+            )
+            panel.axhline(best[measure], color="black", linestyle=":", linewidth=1, label="best baseline")
         panel.set(xlabel="env steps, warm start included", ylabel=title)
         panel.grid(alpha=0.3)
     axes[0].set(title=task, ylim=(0, 1.02))
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("docs/results/dsrl"))
     parser.add_argument("--output", type=Path, default=Path("docs/dsrl_curves.png"))
     args = parser.parse_args()
-    figure = draw(sorted(path.parent for path in args.runs.glob("*/report.json")))
+    figure = draw(sorted(path.parent for path in args.runs.glob("*/metrics.csv")))
     with atomic_path(args.output) as partial:
         figure.savefig(partial, format="png", dpi=80)
 
