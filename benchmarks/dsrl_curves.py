@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from common.files import atomic_path
 
-NAME = re.compile(r"(?P<task>[a-z]+)_(?P<variant>\w+)_s(?P<seed>\d+)")
+NAME = re.compile(r"(?P<task>[a-z-]+)_(?P<variant>\w+)_s(?P<seed>\d+)")
 BASE = "base, w ~ N(0, I)"
 ROWS = (
     ("success_rate", "eval/deterministic_success", "success"),
