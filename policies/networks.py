@@ -15,7 +15,7 @@ class NoiseNetwork(nn.Module):
     """
 
     def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
-        """Predict the noise in an action chunk.
+        """Predict the noise in an action chunk, or whatever ``DiffusionConfig.prediction`` names.
 
         Args:
             noisy_actions: (B, pred_horizon, action_dim), normalised.
@@ -23,7 +23,7 @@ class NoiseNetwork(nn.Module):
             obs: (B, obs_dim), normalised.
 
         Returns:
-            (B, pred_horizon, action_dim) predicted noise.
+            (B, pred_horizon, action_dim) prediction.
         """
         raise NotImplementedError
 
