@@ -10,35 +10,9 @@ import torch
 from dsrl.archive import check_fits, read_steering
 from dsrl.build import build_policy
 from dsrl.networks import SteeringPolicy
+from policies.rows import pad_rows
+from rollouts.decoder import FrozenDecoder
 from rollouts.loop import Episode
-
-
-class FrozenDecoder:
-    """The diffusion policy as arrays in, arrays out, and never a gradient.
-
-    Args:
-        policy: a ``DiffusionPolicy``, or anything with its ``decode`` and ``normalize_obs``.
-        ddim_steps: denoising steps; None takes the policy's own.
-    """
-
-    def __init__(self, policy: Any, ddim_steps: int | None = None) -> None:
-        self.policy = policy
-        self.ddim_steps = ddim_steps
-        self.device = next(iter(policy.state_dict().values())).device
-
-    @torch.inference_mode()
-    def decode(self, obs: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Raw observations (n, D) and noise (n, H, A) to action chunks (n, H, A)."""
-        chunks = self.policy.decode(self._tensor(obs), self._tensor(noise), self.ddim_steps)
-        return chunks.cpu().numpy()
-
-    @torch.inference_mode()
-    def normalize_obs(self, obs: np.ndarray) -> np.ndarray:
-        """Raw observations (n, D) to what SAC sees (n, D)."""
-        return self.policy.normalize_obs(self._tensor(obs)).cpu().numpy()
-
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
 
 
 class SteeredAgent:
@@ -71,10 +45,11 @@ class SteeredAgent:
             eps = np.zeros(shape, dtype=np.float32)
         else:
             eps = np.stack([episode.rng.standard_normal(shape[1], dtype=np.float32) for episode in episodes])
-        normalized = torch.as_tensor(self.decoder.normalize_obs(obs), device=self.networks.device)
+        arrays = (self.decoder.normalize_obs(obs), eps)
+        inputs = (pad_rows(torch.as_tensor(array)).to(self.networks.device) for array in arrays)
         with torch.no_grad():
-            scaled, _ = self.networks.actor.sample(normalized, torch.as_tensor(eps, device=self.networks.device))
-        return (self.magnitude * scaled).cpu().numpy().reshape(len(obs), *self.chunk_shape)
+            scaled, _ = self.networks.actor.sample(*inputs)
+        return (self.magnitude * scaled[: len(obs)]).cpu().numpy().reshape(len(obs), *self.chunk_shape)
 
 
 def load_steered_agent(

@@ -4,26 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dsrl.actor import FrozenDecoder
 from dsrl.config import DSRLConfig
 from envs.pool import EnvPool
+from rollouts.agents import DiffusionAgent
+from rollouts.decoder import FrozenDecoder
 from rollouts.loop import Agent, Episode, EpisodeResult, run_episodes
 from rollouts.statistics import wilson_interval
-
-
-class GaussianNoise:
-    """w ~ scale N(0, I), cut at ``clip`` where given; each episode draws from its own generator."""
-
-    def __init__(
-        self, decoder: FrozenDecoder, chunk_shape: tuple[int, int], scale: float, clip: float | None = None
-    ) -> None:
-        self.decoder, self.chunk_shape, self.scale = decoder, chunk_shape, scale
-        self.clip = float("inf") if clip is None else clip
-
-    def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
-        """Chunks (B, H, A) for raw observations (B, D)."""
-        noise = np.stack([episode.rng.standard_normal(self.chunk_shape, dtype=np.float32) for episode in episodes])
-        return self.decoder.decode(obs, np.clip(self.scale * noise, -self.clip, self.clip))
 
 
 class ConstantNoise:
@@ -49,13 +35,16 @@ def baseline_agents(
     config: DSRLConfig, decoder: FrozenDecoder, chunk_shape: tuple[int, int], pool: EnvPool, selection_seed: int
 ) -> dict[str, Agent]:
     """The baselines by name; the best constant noise is chosen on episodes of ``selection_seed``."""
+    policy, steps = decoder.policy, decoder.ddim_steps
     agents: dict[str, Agent] = {
-        "base, w ~ N(0, I)": GaussianNoise(decoder, chunk_shape, 1.0),
-        "base, N(0, I) cut at the magnitude": GaussianNoise(decoder, chunk_shape, 1.0, config.action_magnitude),
+        "base, w ~ N(0, I)": DiffusionAgent(policy, ddim_steps=steps),
+        "base, N(0, I) cut at the magnitude": DiffusionAgent(
+            policy, noise_clip=config.action_magnitude, ddim_steps=steps
+        ),
         "base, w = 0": ConstantNoise(decoder, np.zeros(chunk_shape, dtype=np.float32)),
     }
     for scale in {*config.warm_start.noise_scales, config.learner.prior_scale or 1.0} - {1.0}:
-        agents[f"base, w ~ {scale:g} N(0, I)"] = GaussianNoise(decoder, chunk_shape, scale)
+        agents[f"base, w ~ {scale:g} N(0, I)"] = DiffusionAgent(policy, scale, ddim_steps=steps)
     if config.evaluation.constant_candidates > 0:
         agents["base, best constant w"] = _best_constant(config, decoder, chunk_shape, pool, selection_seed)
     return agents

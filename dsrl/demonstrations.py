@@ -63,8 +63,8 @@ def read_transitions(
         UserError: the file cannot be read, is of other dimensions, or none of these demonstrations succeeds.
     """
     demos = list(load_arrays(path, list(obs_dims)).values())[first : None if n is None else first + n]
-    for demo in demos[:1]:
-        found = {key: demo.obs[key].shape[1] for key in obs_dims} | {"actions": demo.actions.shape[1]}
+    if demos:  # all of a file's demonstrations have the same dimensions
+        found = {key: demos[0].obs[key].shape[1] for key in obs_dims} | {"actions": demos[0].actions.shape[1]}
         expected = {**obs_dims, "actions": chunk_shape[1]}
         if found != expected:
             raise UserError(

@@ -121,12 +121,12 @@ class EnsembleCritic(BaseModel):
     def values(self, obs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Q values (E, B, 1) of observations (B, D) and actions (B, A)."""
         x = torch.cat([obs, actions], dim=1).expand(self.n_critics, -1, -1)
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)
-            if i < last:
-                x = self.activation(F.layer_norm(x, x.shape[-1:]) if self.layer_norm else x)
-        return x
+        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        for hidden_weight, hidden_bias in hidden:
+            x = torch.baddbmm(hidden_bias, x, hidden_weight)
+            x = self.activation(F.layer_norm(x, x.shape[-1:]) if self.layer_norm else x)
+        # A matrix product with one column is far slower than the dot products it stands for, and so is its gradient.
+        return torch.linalg.vecdot(x, weight.mT).unsqueeze(-1) + bias
 
     def forward(self, obs: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """E tensors (B, 1), the form stock SAC reads."""

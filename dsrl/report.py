@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from common.files import atomic_path
-from dsrl.actor import FrozenDecoder, load_steered_agent
+from dsrl.actor import load_steered_agent
 from dsrl.baselines import baseline_agents, summary
 from dsrl.config import DSRLConfig
 from dsrl.trainer import stream_seed
 from envs.pool import EnvPool
+from rollouts.decoder import FrozenDecoder
 from rollouts.loop import run_episodes
 
 

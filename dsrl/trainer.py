@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dsrl.actor import FrozenDecoder, SteeredAgent
+from dsrl.actor import SteeredAgent
 from dsrl.archive import Steering, fingerprint, write_archive
 from dsrl.baselines import summary
 from dsrl.build import build_learner
@@ -23,6 +23,7 @@ from dsrl.run_state import load_run_state, save_run_state
 from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv
 from envs.pool import EnvPool
 from envs.tasks import episode_seed
+from rollouts.decoder import FrozenDecoder
 from rollouts.loop import run_episodes
 
 LOGS_PER_EVALUATION = 5

@@ -8,6 +8,7 @@ from torch.nn.functional import mse_loss
 
 from common.errors import UserError
 from policies.normalizer import MinMaxNormalizer
+from policies.rows import pad_rows
 from policies.schedule import cosine_alphas_cumprod, ddim_plan, ddim_timesteps, training_target
 from policies.spec import PolicySpec
 from policies.storage import read_policy, write_policy
@@ -73,6 +74,8 @@ class DiffusionPolicy(nn.Module):
     def decode(self, obs: Tensor, noise: Tensor, ddim_steps: int | None = None) -> Tensor:
         """Denoise ``noise`` into actions: deterministic DDIM, differentiable in ``noise``.
 
+        On a CPU a row's actions do not depend on the other rows or on their number (``policies.rows``).
+
         Args:
             obs: (B, obs_dim), raw units.
             noise: (B, pred_horizon, action_dim), standard normal where actions are to be sampled.
@@ -84,16 +87,16 @@ class DiffusionPolicy(nn.Module):
         diffusion = self.spec.diffusion
         steps = diffusion.ddim_steps if ddim_steps is None else ddim_steps
         plan = ddim_plan(self.alphas_cumprod, ddim_timesteps(diffusion.num_train_timesteps, steps, diffusion.spacing))
-        normalized_obs = self.normalize_obs(obs)
-        sample = noise
+        normalized_obs = pad_rows(self.normalize_obs(obs))
+        sample = pad_rows(noise)
         for step in plan:
-            timestep = torch.full((obs.shape[0],), step.timestep, dtype=torch.long, device=obs.device)
+            timestep = torch.full((len(sample),), step.timestep, dtype=torch.long, device=obs.device)
             predicted = self.network(sample, timestep, normalized_obs)
             clean, epsilon = step.clean_and_noise(sample, predicted, diffusion.prediction)
             if diffusion.clip_sample:
                 clean = clean.clamp(-1, 1)
             sample = step.signal_out * clean + step.noise_out * epsilon
-        return self.action_normalizer.denormalize(sample).clamp(-1, 1)
+        return self.action_normalizer.denormalize(sample[: len(noise)]).clamp(-1, 1)
 
     def sample(self, obs: Tensor, generator: torch.Generator | None = None, ddim_steps: int | None = None) -> Tensor:
         """``decode`` of standard normal noise: (B, obs_dim) -> (B, pred_horizon, action_dim)."""

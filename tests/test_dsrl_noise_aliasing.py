@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dsrl.actor import FrozenDecoder
 from dsrl.build import build_learner
 from dsrl.config import DSRLConfig, LearnerConfig
 from dsrl.noise_aliasing import NoiseAliasingSAC
 from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv
+from rollouts.decoder import FrozenDecoder
 from tests.dsrl_toy import ToyPolicy, ToyPool
 
 MAGNITUDE = 2.0

@@ -8,8 +8,8 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from common.errors import UserError
-from dsrl.actor import FrozenDecoder
 from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv, RewardKind, chunk_reward
+from rollouts.decoder import FrozenDecoder
 from tests.dsrl_toy import ToyPolicy, ToyPool
 
 

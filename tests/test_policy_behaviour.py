@@ -74,6 +74,14 @@ def test_ddim_with_the_optimal_network_draws_the_data_distribution(
     assert float(samples.std()) == pytest.approx(STD, rel=0.1)
 
 
+def test_a_rows_actions_do_not_depend_on_the_other_rows() -> None:
+    policy = make_policy(NetworkConfig())  # at full size: small products take one path at every number of rows
+    obs, noise = torch.randn(9, 5), torch.randn(9, *policy.chunk_shape)
+    together = policy.decode(obs, noise)
+    for rows in ([0], [7, 1], [2, 8, 0], [3, 5, 4, 6], list(range(8))):
+        assert torch.equal(policy.decode(obs[rows], noise[rows]), together[rows]), f"{len(rows)} rows"
+
+
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_ddim_is_the_closed_form_map_of_the_gaussian_case(prediction: str) -> None:
     # Without clipping, each step maps a Gaussian deviation (x - a MEAN) linearly; the product is the whole map.
