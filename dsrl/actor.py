@@ -69,7 +69,7 @@ def load_steered_agent(
     steering = read_steering(sac_path)
     check_fits(steering, policy, sac_path)
     config = steering.config
-    chunk_shape = (policy.spec.pred_horizon, policy.spec.action_dim)
+    chunk_shape = policy.chunk_shape
     dims = (policy.spec.obs_dim, chunk_shape[0] * chunk_shape[1])
     networks = build_policy(config.learner, config.action_magnitude, *dims)
     steering.load_networks(networks, sac_path)

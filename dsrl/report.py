@@ -20,7 +20,7 @@ def write_report(policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path) -
     Returns:
         By name of the agent: success rate, its 95 % Wilson interval, mean length in environment steps.
     """
-    chunk_shape = (policy.spec.pred_horizon, policy.spec.action_dim)
+    chunk_shape = policy.chunk_shape
     decoder = FrozenDecoder(policy, config.ddim_steps)
     agents = baseline_agents(config, decoder, chunk_shape, pool, stream_seed(config.seed, 1))
     best = folder / "sac_best.zip"

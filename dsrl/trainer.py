@@ -50,7 +50,7 @@ class Trainer:
         self, policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, resume: bool = False, device: str = "cpu"
     ) -> None:
         self.policy, self.pool, self.config, self.folder = policy, pool, config, folder
-        self.chunk_shape = (policy.spec.pred_horizon, policy.spec.action_dim)
+        self.chunk_shape = policy.chunk_shape
         self.decoder = FrozenDecoder(policy, config.ddim_steps)
         train_seed = stream_seed(config.seed, 0)
         self.chunks = ChunkVecEnv(

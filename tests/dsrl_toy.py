@@ -79,6 +79,7 @@ class ToyPolicy(nn.Module):
         self.rotation = nn.Parameter(torch.as_tensor(rotation, dtype=torch.float32), requires_grad=False)
         self.obs_normalizer = MinMaxNormalizer((3,))
         self.calls: list[tuple[int, ...]] = []
+        self.chunk_shape = (self.spec.pred_horizon, self.spec.action_dim)
 
     def decode(self, obs: torch.Tensor, noise: torch.Tensor, ddim_steps: int | None = None) -> torch.Tensor:
         self.calls.append(tuple(noise.shape))
