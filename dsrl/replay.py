@@ -44,12 +44,13 @@ class ChunkReplayBuffer(ReplayBuffer):
         last = rows.copy()
         running = np.ones(len(rows), dtype=bool)
         newest = (self.pos - 1) % self.buffer_size
-        for _ in range(self.n_steps):
+        for step in range(self.n_steps):
+            if step > 0:
+                # A return stops at its episode's end, and at the newest row, behind which older episodes lie.
+                running &= (self.dones[last, columns] == 0) & (last != newest)
+                last = np.where(running, (last + 1) % self.buffer_size, last)
             rewards += running * discounts * self.rewards[last, columns]
             discounts = np.where(running, discounts * self.gamma, discounts).astype(np.float32)
-            # A return stops at its episode's end, and at the newest row, behind which older episodes lie.
-            running &= (self.dones[last, columns] == 0) & (last != newest)
-            last = np.where(running, (last + 1) % self.buffer_size, last)
         terminal = self.dones[last, columns] * (1 - self.timeouts[last, columns])
         return ReplayBufferSamples(
             observations=self._tensor(self.observations[rows, columns]),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch.nn import functional as F
 
@@ -144,6 +145,24 @@ def test_n_step_returns_stop_at_an_episodes_end_and_at_the_newest_row() -> None:
     assert batch.discounts[:, 0].tolist() == pytest.approx([0.125, 0.25, 0.5, 0.125, 0.25, 0.5, 0.5])
     # Row 2 ends in success: no bootstrap. Row 5 is a time limit: bootstrap.
     assert batch.dones[:, 0].tolist() == [1, 1, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("n_steps", [1, 3, 5])
+def test_returns_are_those_of_stable_baselines3(n_steps: int) -> None:
+    # With more rows written than there is room for: the newest lies in the middle.
+    boxes = spaces.Box(-np.inf, np.inf, (1,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
+    ours = ChunkReplayBuffer(50, *boxes, n_steps=n_steps, gamma=0.9)
+    theirs = NStepReplayBuffer(50, *boxes, n_steps=n_steps, gamma=0.9)
+    rng = np.random.default_rng(n_steps)
+    for t in range(70):
+        done = rng.random(1) < 0.15
+        infos = [{"TimeLimit.truncated": bool(done and rng.random() < 0.5)}]
+        step = (np.full((1, 1), t), np.full((1, 1), t + 1), np.zeros((1, 1)), rng.random(1), done, infos)
+        ours.add(*step)
+        theirs.add(*step)
+    rows = np.arange(50)
+    for found, expected in zip(ours.gather(rows, np.zeros(50, dtype=int)), theirs._get_samples(rows), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_interrupted_episodes_bootstrap_and_are_not_run_into() -> None:
