@@ -11,7 +11,7 @@ COMMANDS = {
     "fit": Command("commands.train:train", "train a diffusion policy on demonstrations"),
     "validate": Command("commands.train:train", "validation loss and success rate of a checkpoint"),
     "test": Command("commands.train:train", "loss and action error of a checkpoint"),
-    "predict": Command("commands.train:train", "action chunks for a data set's observations"),
+    "predict": Command("commands.train:train", "action chunks for held-out observations, as a file"),
     "export": Command("commands.export:export", "turn a Lightning checkpoint into a policy file"),
     "evaluate": Command("commands.evaluate:evaluate", "success rate with its confidence interval"),
     "record": Command("commands.record:record", "one MP4 per episode"),

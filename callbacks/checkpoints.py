@@ -1,6 +1,7 @@
 """Which checkpoints a run leaves behind."""
 
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -44,6 +45,17 @@ class BestCheckpoint(ModelCheckpoint):
         return bool(current >= self.best_k_models[self.kth_best_model_path])
 
     @property
+    def state_key(self) -> str:
+        """Where a checkpoint keeps the record of the best: the same when the interval between rollouts is changed."""
+        return type(self).__name__
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the record, without checkpoints that are gone: a run may have been killed after replacing one."""
+        kept = {path: rate for path, rate in state_dict["best_k_models"].items() if Path(path).is_file()}
+        kth = min(kept, key=kept.__getitem__, default="")
+        super().load_state_dict({**state_dict, "best_k_models": kept, "kth_best_model_path": kth})
+
+    @property
     def latest_best_path(self) -> str | None:
         """The latest of the checkpoints with the highest success rate; None before the first."""
         best = max(self.best_k_models.values(), default=None)
@@ -51,7 +63,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: where ``fit --ckpt_path last`` goes on.
+    """``last.ckpt``: where ``fit --ckpt_path last`` goes on. Also saved at the end of the run's last epoch.
 
     Args:
         dirpath: folder of the checkpoints (linked from ``best``).
@@ -69,6 +81,11 @@ class LastCheckpoint(ModelCheckpoint):
         )
 
     @property
+    def state_key(self) -> str:
+        """As of ``BestCheckpoint``."""
+        return type(self).__name__
+
+    @property
     def path(self) -> Path:
         """The file."""
         assert self.dirpath is not None
@@ -82,3 +99,11 @@ class LastCheckpoint(ModelCheckpoint):
         for stale in self.path.parent.glob(".*.ckpt.*.partial"):
             stale.unlink()
         check_writable(self.path)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save every so many epochs, and at the last one."""
+        super().on_train_epoch_end(trainer, pl_module)
+        epochs, steps = trainer.max_epochs or -1, trainer.max_steps
+        last = trainer.should_stop or trainer.current_epoch + 1 == epochs or 0 <= steps <= trainer.global_step
+        if last and not self._should_skip_saving_checkpoint(trainer):
+            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))

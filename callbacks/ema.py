@@ -12,6 +12,8 @@ from lightning_modules import DiffusionBC
 class EMA(Callback):
     """Feeds ``DiffusionBC.ema_policy`` after each optimiser step: ema <- d * ema + (1 - d) * weights.
 
+    A network's buffers, such as a batch norm's running statistics, are copied as they are.
+
     Args:
         decay: d, once warmed up.
         warmup: use min(decay, (1 + n) / (10 + n)) at update n, so that a short run is not held back by its
@@ -27,12 +29,15 @@ class EMA(Callback):
         self._step = -1
         self._averages: list[Tensor] = []
         self._weights: list[Tensor] = []
+        self._buffers: list[tuple[Tensor, Tensor]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DiffusionBC)
         # Taken here, when strategies have placed the weights; lists for the foreach kernels.
         self._averages = list(pl_module.ema_policy.parameters())
         self._weights = [weight.detach() for weight in pl_module.policy.parameters()]
+        networks = (pl_module.ema_policy.network, pl_module.policy.network)
+        self._buffers = list(zip(*(network.buffers() for network in networks), strict=True))
         self._updates = int(pl_module.ema_updates)
         self._step = trainer.global_step
 
@@ -45,5 +50,7 @@ class EMA(Callback):
         self._step = trainer.global_step
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates)) if self.warmup else self.decay
         torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+        for average, buffer in self._buffers:
+            average.copy_(buffer)
         self._updates += 1
         pl_module.ema_updates += 1

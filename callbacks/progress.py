@@ -1,5 +1,6 @@
 """One progress line for a whole training run."""
 
+import math
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -29,8 +30,9 @@ class RunProgress(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        total = trainer.estimated_stepping_batches
         self._bar = tqdm(
-            total=int(trainer.estimated_stepping_batches),
+            total=None if math.isinf(total) else int(total),
             initial=trainer.global_step,
             desc="fit",
             unit="step",

@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 from common.errors import UserError
 from envs.pool import Capture, EnvPool, EnvSpec
 from envs.rendering import choose_gl
+from envs.tasks import check_version
 from lightning_modules import DiffusionBC
 from rollouts.agents import DiffusionAgent
 from rollouts.loop import EpisodeResult, run_episodes
@@ -21,6 +22,7 @@ METRIC = "rollout/success_rate"
 # Initial states of selection: away from the seeds that users pass to `evaluate`, so that no checkpoint is reported on
 # the states it was chosen by.
 SELECTION_SEED = 1_000_003
+TEST_SEED = 2_000_003  # of `test`, for the same reason
 
 
 class RolloutSuccess(Callback):
@@ -49,11 +51,15 @@ class RolloutSuccess(Callback):
         ddim_steps: int | None = None,
         film_strip: int = 0,
     ) -> None:
-        if every_n_epochs < 0 or n_episodes < 1:
-            raise UserError(
-                f"rollout.every_n_epochs is {every_n_epochs} and rollout.n_episodes {n_episodes}: "
-                "expected at least 0 and 1"
-            )
+        for name, value, least in (
+            ("every_n_epochs", every_n_epochs, 0),
+            ("n_episodes", n_episodes, 1),
+            ("n_envs", n_envs, 1),
+            ("ddim_steps", ddim_steps, 1),
+            ("film_strip", film_strip, 0),
+        ):
+            if value is not None and value < least:
+                raise UserError(f"rollout.{name} is {value}: expected at least {least}")
         self.every_n_epochs = every_n_epochs
         self.n_episodes = n_episodes
         self.n_envs = n_envs
@@ -65,7 +71,17 @@ class RolloutSuccess(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         assert isinstance(pl_module, DiffusionBC)
-        self._env_spec(pl_module)  # a missing env_args should not wait for the first rollout
+        # What cannot work should not wait for the first rollout.
+        spec = pl_module.policy.spec
+        rolls_out = stage in ("validate", "test") or (stage == "fit" and self.every_n_epochs > 0)
+        if rolls_out or (spec.env_args is not None and spec.task is not None):
+            env_args = self._env_spec(pl_module).env_args
+        if not rolls_out:
+            return
+        check_version(env_args)
+        most = spec.diffusion.num_train_timesteps
+        if self.ddim_steps is not None and self.ddim_steps > most:
+            raise UserError(f"rollout.ddim_steps is {self.ddim_steps}: expected 1 to {most}, the policy's own steps")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -76,7 +92,7 @@ class RolloutSuccess(Callback):
             self._rollout(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._rollout(trainer, pl_module)
+        self._rollout(trainer, pl_module, TEST_SEED)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._close()
@@ -93,7 +109,7 @@ class RolloutSuccess(Callback):
     def _env_spec(self, module: DiffusionBC) -> EnvSpec:
         return simulation_of(module.policy.spec, None, self.horizon)[1]
 
-    def _rollout(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _rollout(self, trainer: Trainer, pl_module: LightningModule, seed: int = SELECTION_SEED) -> None:
         assert isinstance(pl_module, DiffusionBC)
         if self._pool is None:
             self._pool = EnvPool(self._env_spec(pl_module), self.n_envs)
@@ -101,7 +117,7 @@ class RolloutSuccess(Callback):
         policy = pl_module.inference_policy
         agent = DiffusionAgent(policy, ddim_steps=self.ddim_steps)
         mine = range(trainer.global_rank, self.n_episodes, trainer.world_size)
-        results = run_episodes(agent, self._pool, SELECTION_SEED, mine)
+        results = run_episodes(agent, self._pool, seed, mine)
         metrics = {
             METRIC: [float(result.success) for result in results],
             "rollout/episode_length": [float(result.length) for result in results],

@@ -21,7 +21,7 @@ def collect(
         output: the hdf5 file to write.
         style: proficient: varied like one good teleoperator; mixed: like three of unequal skill, with detours.
         seed: the same seed gives the same demonstrations at any n_envs.
-        n_envs: simulations to run in parallel (default: one per CPU).
+        n_envs: simulations to run in parallel (default: eight per CPU, at most 32).
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import atomic_path
+from common.files import atomic_path, check_writable
 from dsrl.config import DemonstrationsConfig, DSRLConfig, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
 
 
@@ -66,6 +66,8 @@ def dsrl(
         torch.set_num_threads(1)  # these updates are small, and the workers want the other CPUs
     policy = load_checkpoint(bc_checkpoint, ddim_steps).to(device)
     name, env_spec = simulation_of(policy.spec, task, env.horizon)
+    if env.n_envs is None:
+        env = dataclasses.replace(env, n_envs=available_cpus())  # a run goes on with as many wherever it is resumed
     folder = output or Path("checkpoints") / "dsrl" / (name or "custom")
     if not resume and (folder / "sac_last.zip").exists():
         raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
@@ -83,10 +85,12 @@ def dsrl(
         demonstrations,
         evaluation,
     )
-    write_config(config, bc_checkpoint, folder)
-    with EnvPool(env_spec, available_cpus() if env.n_envs is None else env.n_envs) as pool:
+    check_writable(folder / "config.yaml")
+    with EnvPool(env_spec, env.n_envs) as pool:
         check_fits(policy.spec, pool)
-        Trainer(policy, pool, config, folder, resume, device).run()
+        trainer = Trainer(policy, pool, config, folder, resume, device)
+        write_config(config, bc_checkpoint, folder)  # a --resume with other settings has been refused by now
+        trainer.run()
         if evaluation.report_episodes > 0:
             write_report(policy, pool, config, folder)
     print(f"wrote {folder}/sac_best.zip")

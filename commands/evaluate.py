@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from commands.simulation import agents_of, load_checkpoint
+from commands.simulation import agents_of, check_seed, load_checkpoint, steps_of
 from common.errors import UserError
 from common.files import atomic_path, check_writable, sha256_of
 from envs.pool import EnvPool
@@ -28,9 +28,10 @@ def evaluate(
 
     Args:
         checkpoint: exported policy (.safetensors) or Lightning checkpoint (.ckpt, its EMA weights).
-        sac: archive of a trained SAC; judges the steered policy beside the base, on the same initial states.
+        sac: archive of a trained SAC; judges the steered policy beside the base, on the same initial states;
+            its actor's mean or draws, whichever evaluated better in training.
         n_episodes: episodes; episode i starts from the state drawn by (seed, i).
-        ddim_steps: denoising steps; the policy's own by default.
+        ddim_steps: denoising steps; the policy's own by default, with --sac those it was trained with.
         seed: of the initial states and the noise.
         noise_scale: the base policy samples w ~ s N(0, I); 1 is the standard.
         n_envs: parallel environments; chosen from the CPUs by default.
@@ -42,8 +43,10 @@ def evaluate(
         raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
     if noise_scale < 0:
         raise UserError(f"--noise_scale is {noise_scale}: expected 0 or more")
+    check_seed(seed)
     policy = load_checkpoint(checkpoint, ddim_steps)
-    agents = agents_of(policy, sac, ddim_steps, noise_scale)
+    steps = steps_of(policy, sac, ddim_steps)
+    agents = agents_of(policy, sac, steps, noise_scale)
     name, env_spec = simulation_of(policy.spec, task, horizon)
     if output is not None:
         check_writable(output)  # a path that cannot be written should not cost an evaluation
@@ -60,7 +63,8 @@ def evaluate(
             "task": name or env_spec.env_args["env_name"],
             "checkpoint": {"path": str(checkpoint), "sha256": sha256_of(checkpoint), "weights": policy.spec.weights},
             "sac": {"path": str(sac), "sha256": sha256_of(sac)} if sac else None,
-            "ddim_steps": ddim_steps or policy.spec.diffusion.ddim_steps,
+            "actor": getattr(agents.get("steered"), "kind", None),  # of the steered policy: its mean, or draws
+            "ddim_steps": steps,
             "noise_scale": noise_scale,
             "horizon": env_spec.horizon,
         }

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from commands.simulation import agents_of, load_checkpoint
+from commands.simulation import agents_of, check_seed, load_checkpoint, steps_of
 from common.errors import UserError
 from envs.pool import Capture, EnvPool
 from rollouts.loop import EpisodeResult, run_episodes
@@ -29,7 +29,7 @@ def record(
         output: folder for the videos.
         sac: archive of a trained SAC; records the steered policy.
         n_episodes: episodes; episode i starts from the state drawn by (seed, i).
-        ddim_steps: denoising steps; the policy's own by default.
+        ddim_steps: denoising steps; the policy's own by default, with --sac those it was trained with.
         seed: of the initial states and the noise.
         noise_scale: the base policy samples w ~ s N(0, I); 1 is the standard.
         horizon: env steps before an episode counts as failed; the task's own by default.
@@ -40,8 +40,9 @@ def record(
         raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
     if not 64 <= size <= 2048 or size % 16:
         raise UserError(f"--size is {size}: expected a multiple of 16 from 64 to 2048")
+    check_seed(seed)
     policy = load_checkpoint(checkpoint, ddim_steps)
-    agent = list(agents_of(policy, sac, ddim_steps, noise_scale).values())[-1]
+    agent = list(agents_of(policy, sac, steps_of(policy, sac, ddim_steps), noise_scale).values())[-1]
     _, env_spec = simulation_of(policy.spec, task, horizon, render_size=(size, size))
 
     def write(result: EpisodeResult) -> None:

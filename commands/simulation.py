@@ -19,13 +19,29 @@ def load_checkpoint(checkpoint: Path, ddim_steps: int | None) -> DiffusionPolicy
     return policy
 
 
-def agents_of(
-    policy: DiffusionPolicy, sac: Path | None, ddim_steps: int | None, noise_scale: float
-) -> dict[str, Agent]:
-    """The agents to judge, by label: the base policy, and the steered one where a SAC archive is given."""
+def steps_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int | None) -> int:
+    """The denoising steps to judge with: as given, else those the actor was trained with, else the policy's own."""
+    if ddim_steps is None and sac is not None:
+        from dsrl.archive import read_steering
+
+        ddim_steps = read_steering(sac).config.ddim_steps
+    return ddim_steps or policy.spec.diffusion.ddim_steps
+
+
+def agents_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_scale: float) -> dict[str, Agent]:
+    """The agents to judge, by label: the base policy, and the steered one where a SAC archive is given.
+
+    The steered one plays its actor's mean or draws, whichever evaluated better in training.
+    """
     agents: dict[str, Agent] = {"base": DiffusionAgent(policy, noise_scale=noise_scale, ddim_steps=ddim_steps)}
     if sac is not None:
         from dsrl.actor import load_steered_agent  # imports stable-baselines3: only where it is needed
 
-        agents["steered"] = load_steered_agent(sac, policy, ddim_steps=ddim_steps)
+        agents["steered"] = load_steered_agent(sac, policy, ddim_steps=ddim_steps, deterministic=None)
     return agents
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError for a negative seed."""
+    if seed < 0:
+        raise UserError(f"--seed is {seed}: expected 0 or more")

@@ -17,6 +17,7 @@ from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from callbacks.ema import EMA
 from callbacks.non_finite import StopOnNonFinite
 from callbacks.policy_export import PolicyExport
+from callbacks.predictions import PredictionFile
 from callbacks.progress import RunProgress
 from callbacks.rollout_success import RolloutSuccess
 from callbacks.save_on_signal import SaveOnSignal
@@ -37,6 +38,7 @@ CALLBACKS: dict[str, type[Callback]] = {
     "best": BestCheckpoint,
     "last": LastCheckpoint,
     "export": PolicyExport,
+    "predictions": PredictionFile,
     "progress": RunProgress,
 }
 
@@ -51,10 +53,18 @@ class TrainParser(OneMessage, LightningArgumentParser):  # type: ignore[misc]
 class SaveRunConfig(SaveConfigCallback):
     """Writes the resolved configuration of a `fit` beside its checkpoints, where the run can be made again from."""
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet: a checkpoint to go on from may still be refused."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.save_config(trainer, pl_module, "fit")
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            with atomic_path(Path(self.config.best.dirpath) / self.config_filename) as partial:
-                partial.write_text(self.parser.dump(self.config, skip_none=False))
+        config = self.config.clone()
+        config.ckpt_path = None
+        with atomic_path(Path(config.best.dirpath) / self.config_filename) as partial:
+            partial.write_text(self.parser.dump(config, skip_none=False))
 
 
 class TrainCLI(LightningCLI):
@@ -86,9 +96,22 @@ class TrainCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # Lightning lets a checkpoint's hyperparameters override flags and config, classes to import included. Here
         # flags and config hold, and a checkpoint that does not fit them is refused (DiffusionBC.on_load_checkpoint).
-        path = self.config[self.config.subcommand].get("ckpt_path")
+        config = self.config[self.config.subcommand]
+        path, last = config.get("ckpt_path"), Path(config.best.dirpath) / "last.ckpt"
         if path not in (None, "last") and not Path(path).is_file():
             raise UserError(f"--ckpt_path {path} does not exist: expected a .ckpt of `fit`, or `last`")
+        if self.config.subcommand == "fit":  # which begins where there is nothing to go on with
+            if path is None and last.is_file() and not config.trainer.fast_dev_run:
+                warnings.warn(
+                    f"{last} of an earlier run will be replaced. To go on with that run give --ckpt_path last; to keep "
+                    "it give --best.dirpath another folder",
+                    stacklevel=2,
+                )
+            return
+        if path is None:
+            raise UserError(f"{self.config.subcommand} needs a checkpoint: give --ckpt_path FILE, or `last` for {last}")
+        if path == "last" and not last.is_file():
+            raise UserError(f"--ckpt_path last: {last} does not exist. Give --ckpt_path FILE, or --best.dirpath.")
 
 
 def train(args: Sequence[str]) -> None:

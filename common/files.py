@@ -47,6 +47,8 @@ def check_writable(target: str | Path) -> None:
 
 
 def _touch_beside(target: Path) -> Path:
+    if target.is_dir() or not target.name:
+        raise UserError(f"cannot write {target}: it is a folder. Name a file, such as {target / 'out'}{target.suffix}.")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ class TensorBatches:
         shuffle: draw a new order each epoch.
         seed: of the order.
         rank, world_size: this process's share.
+        resumable: keep the position within an epoch when iteration is broken off; else each iteration starts anew.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class TensorBatches:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        resumable: bool = False,
     ) -> None:
         self.tensors = tensors
         self.batch_size = batch_size
@@ -40,6 +42,7 @@ class TensorBatches:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.resumable = resumable
         self.sampler = self  # Lightning calls dataloader.sampler.set_epoch
         self.batch_sampler = None  # and, having found a sampler, asks for this
         self._epoch = 0
@@ -70,7 +73,7 @@ class TensorBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         # Everything is read at the first next(): Lightning creates the iterator before it sets epoch and position.
-        if self._next_batch >= len(self):
+        if self._next_batch >= len(self) or not self.resumable:
             self._next_batch = 0
         order = self._order(self._epoch)
         while self._next_batch < len(self):

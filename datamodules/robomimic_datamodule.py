@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from common.errors import UserError
@@ -17,6 +19,8 @@ from datamodules.chunks import ChunkDataset, window_chunks
 from datamodules.hdf5 import DatasetFile
 
 Task = Literal["lift", "can", "square"]
+# What the env_args of several files must agree in.
+COMPARED = ("env_name", "env_version", "controller_configs")
 DEFAULT_OBS_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 
 
@@ -80,11 +84,12 @@ class RobomimicDataModule(LightningDataModule):
         for path, other_dims, other_env_args in zip(self.paths, dims, env_args, strict=True):
             if other_dims != dims[0]:
                 raise UserError(f"{path} has dims {other_dims}, {self.paths[0]} has {dims[0]}: expected the same task")
-            if _env_name(other_env_args) != _env_name(env_args[0]):
-                raise UserError(
-                    f"{path} is of {_env_name(other_env_args)}, {self.paths[0]} of {_env_name(env_args[0])}: "
-                    "expected files of one task"
-                )
+            for what, found, expected in zip(COMPARED, _compared(other_env_args), _compared(env_args[0]), strict=True):
+                if found != expected:
+                    raise UserError(
+                        f"{path} has {what} {found}, {self.paths[0]} {expected}: expected files of one task, simulator "
+                        "and controller"
+                    )
         self.obs_dims = {key: dims[0][key] for key in self.obs_keys}
         self.action_dim = dims[0]["actions"]
         self.env_args: dict[str, Any] | None = env_args[0]
@@ -93,6 +98,11 @@ class RobomimicDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the files and cut the windows, once."""
+        if stage in ("validate", "test", "predict") and self.val_filter_key is None:
+            raise UserError(
+                f"{TrainerFn(stage).value} needs demonstrations that were held out: data.val_filter_key is null. Name "
+                f"a mask of {self._names()}, or judge the policy by its success rate: cli.py evaluate --checkpoint ..."
+            )
         if hasattr(self, "train_chunks"):
             return
         self.train_chunks = self._chunks(self.train_filter_key)
@@ -110,7 +120,19 @@ class RobomimicDataModule(LightningDataModule):
         if self.val_filter_key is None:
             self.val_chunks = ChunkDataset(torch.empty(0, 0), torch.empty(0, 0, 0))
         else:
+            self._warn_of_overlap(self.val_filter_key)
             self.val_chunks = self._chunks(self.val_filter_key)
+
+    def _warn_of_overlap(self, val_filter_key: str) -> None:
+        for path in self.paths:
+            with DatasetFile(path) as file:
+                both = {*file.names(self.train_filter_key)} & {*file.names(val_filter_key)}
+            if both:
+                warnings.warn(
+                    f"{path}: {len(both)} demonstrations are in both data.train_filter_key {self.train_filter_key} and "
+                    f"data.val_filter_key {val_filter_key}: the validation loss will flatter",
+                    stacklevel=2,
+                )
 
     def _chunks(self, filter_key: str | None) -> ChunkDataset:
         episodes: list[tuple[Tensor, Tensor]] = []
@@ -118,8 +140,11 @@ class RobomimicDataModule(LightningDataModule):
             with DatasetFile(path) as file:
                 for name in file.names(filter_key):
                     demonstration = file.read(name, self.obs_keys)
-                    obs = torch.cat([torch.from_numpy(demonstration.obs[key]).float() for key in self.obs_keys], -1)
-                    episodes.append((obs, torch.from_numpy(demonstration.actions).float()))
+                    # Through numpy: torch cannot take arrays of the other byte order.
+                    obs = np.concatenate([demonstration.obs[key] for key in self.obs_keys], axis=-1)
+                    arrays = (np.ascontiguousarray(array, np.float32) for array in (obs, demonstration.actions))
+                    obs_tensor, actions = map(torch.from_numpy, arrays)
+                    episodes.append((obs_tensor, actions))
         return window_chunks(episodes, self.pred_horizon, self.pad_end)
 
     def _names(self) -> str:
@@ -128,7 +153,7 @@ class RobomimicDataModule(LightningDataModule):
     def train_dataloader(self) -> TensorBatches:
         # trainer.overfit_batches asks for the same few batches over and over.
         shuffle = self.trainer is None or not self.trainer.overfit_batches  # type: ignore[attr-defined]
-        self._train_batches = self._batches(self.train_chunks, shuffle)
+        self._train_batches = self._batches(self.train_chunks, shuffle, resumable=True)
         if self._position:
             self._train_batches.load_state_dict(self._position)
         return self._train_batches
@@ -154,13 +179,13 @@ class RobomimicDataModule(LightningDataModule):
     def predict_dataloader(self) -> TensorBatches | list[TensorBatches]:
         return self.val_dataloader()
 
-    def _batches(self, chunks: ChunkDataset, shuffle: bool = False) -> TensorBatches:
+    def _batches(self, chunks: ChunkDataset, shuffle: bool = False, resumable: bool = False) -> TensorBatches:
         device, rank, world_size = torch.device("cpu"), 0, 1
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         tensors = (chunks.obs.to(device), chunks.actions.to(device))
-        return TensorBatches(tensors, self.batch_size, shuffle, self.seed, rank, world_size)
+        return TensorBatches(tensors, self.batch_size, shuffle, self.seed, rank, world_size, resumable)
 
 
 def _read_header(path: Path, obs_keys: Sequence[str]) -> tuple[dict[str, int], dict[str, Any] | None, str]:
@@ -178,5 +203,10 @@ def _read_header(path: Path, obs_keys: Sequence[str]) -> tuple[dict[str, int], d
         return sizes, file.env_args, file.sha256
 
 
-def _env_name(env_args: dict[str, Any] | None) -> str:
-    return "an unnamed environment" if env_args is None else json.dumps(env_args["env_name"])
+def _compared(env_args: dict[str, Any] | None) -> tuple[str, ...]:
+    if env_args is None:
+        return ("not stated",) * len(COMPARED)
+    controller = env_args.get("env_kwargs", {}).get("controller_configs")
+    return tuple(
+        json.dumps(value, sort_keys=True) for value in (env_args["env_name"], env_args.get("env_version"), controller)
+    )

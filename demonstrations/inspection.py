@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from datamodules.hdf5 import DatasetFile
@@ -94,5 +95,5 @@ def _widened(span: Span | None, values: np.ndarray) -> Span:
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
     table = Table(*columns, show_header=any(columns), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # a file's own words are no markup
     return table

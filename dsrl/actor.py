@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dsrl.archive import check_fits, read_steering
-from dsrl.build import build_policy
+from common.errors import UserError
+from dsrl.archive import STEERING, check_fits, read_steering
+from dsrl.build import build_policy, check_config
 from dsrl.networks import SteeringPolicy
 from policies.rows import pad_rows
 from rollouts.decoder import FrozenDecoder
@@ -32,6 +33,7 @@ class SteeredAgent:
         self.decoder = decoder
         self.chunk_shape = chunk_shape
         self.deterministic = deterministic
+        self.kind = "mean" if deterministic else "draw"
         self.magnitude = networks.action_magnitude
 
     def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
@@ -71,7 +73,11 @@ def load_steered_agent(
     config = steering.config
     chunk_shape = policy.chunk_shape
     dims = (policy.spec.obs_dim, chunk_shape[0] * chunk_shape[1])
-    networks = build_policy(config.learner, config.action_magnitude, *dims)
+    try:
+        check_config(config)
+        networks = build_policy(config.learner, config.action_magnitude, *dims)
+    except (UserError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{sac_path} holds a damaged {STEERING}: {error}") from error
     steering.load_networks(networks, sac_path)
     networks.set_training_mode(False)
     decoder = FrozenDecoder(policy, ddim_steps or config.ddim_steps)

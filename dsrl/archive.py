@@ -110,7 +110,7 @@ def check_fits(steering: Steering, policy: Any, path: str | Path) -> None:
     spec = policy.spec
     if steering.base_task != spec.task:
         raise UserError(f"{path} steers a policy of task {steering.base_task!r}, the checkpoint is of {spec.task!r}.")
-    if dict(steering.obs_dims) != dict(spec.obs_dims):
+    if steering.obs_dims != dict(spec.obs_dims):
         raise UserError(f"{path} was trained on observations {steering.obs_dims}, the checkpoint has {spec.obs_dims}.")
     if steering.base_fingerprint != fingerprint(policy):
         raise UserError(
@@ -175,7 +175,7 @@ def unpack_arrays(content: bytes) -> Any:
 def _json(content: bytes, path: str | Path) -> dict[str, Any]:
     try:
         values = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} holds a damaged {STEERING}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a damaged {STEERING}: found a {type(values).__name__}")

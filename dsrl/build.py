@@ -1,5 +1,6 @@
 """From settings to a learner."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,11 @@ def policy_kwargs(config: LearnerConfig, action_magnitude: float) -> dict[str, A
 
 def build_learner(config: DSRLConfig, venv: Any, device: str | torch.device = "cpu") -> SteeringSAC:
     """A fresh learner for ``venv``, a ``NoiseSpaceVecEnv``. DSRL-NA still needs its decoder (``set_decoder``).
-
     Raises:
         UserError: settings that cannot work.
     """
+    check_config(config)
     learner = config.learner
-    _check(config)
     low, high = value_range(config.env.reward, learner.gamma, venv.chunk_shape[0])
     bounded = learner.algorithm == "prior"
     kwargs: dict[str, Any] = {
@@ -86,8 +86,13 @@ def build_policy(config: LearnerConfig, action_magnitude: float, obs_dim: int, a
     )
 
 
-def _check(config: DSRLConfig) -> None:
-    learner = config.learner
+def check_config(config: DSRLConfig) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        UserError: which one, and what is expected.
+    """
+    learner, evaluation = config.learner, config.evaluation
     positive = {
         "--action_magnitude": config.action_magnitude,
         "--ddim_steps": config.ddim_steps,
@@ -95,16 +100,37 @@ def _check(config: DSRLConfig) -> None:
         "--learner.batch_size": learner.batch_size,
         "--learner.n_critics": learner.n_critics,
         "--learner.n_steps": learner.n_steps,
-        "--evaluation.every": config.evaluation.every,
-        "--evaluation.episodes": config.evaluation.episodes,
+        "--learner.learning_rate": learner.learning_rate,
+        "--learner.actor_delay": learner.actor_delay,
+        "--learner.distill_steps": learner.distill_steps,
+        "--learner.buffer_size": learner.buffer_size,
+        "--initial_steps": config.initial_steps,
+        "--evaluation.every": evaluation.every,
+        "--evaluation.episodes": evaluation.episodes,
+        "--evaluation.constant_episodes": evaluation.constant_episodes,
     }
     for name, value in positive.items():
         if not value > 0:
             raise UserError(f"{name} is {value}; it must be > 0.")
-    if not 0 < learner.gamma <= 1:
-        raise UserError(f"--learner.gamma is {learner.gamma}; it must be in (0, 1].")
-    if not learner.hidden_sizes:
-        raise UserError("--learner.hidden_sizes is empty; give at least one layer, e.g. [256, 256].")
+    not_negative = {
+        "--seed": config.seed,
+        "--train_steps": config.train_steps,
+        "--warm_start.critic_updates": config.warm_start.critic_updates,
+        "--learner.min_ent_coef": learner.min_ent_coef,
+        "--learner.kl_open_steps": learner.kl_open_steps,
+        "--evaluation.report_episodes": evaluation.report_episodes,
+        "--evaluation.constant_candidates": evaluation.constant_candidates,
+    }
+    for name, value in not_negative.items():
+        if not value >= 0:
+            raise UserError(f"{name} is {value}; it must be >= 0.")
+    for name, value in {"--learner.gamma": learner.gamma, "--learner.tau": learner.tau}.items():
+        if not 0 < value <= 1:
+            raise UserError(f"{name} is {value}; it must be in (0, 1].")
+    if not learner.hidden_sizes or min(learner.hidden_sizes) < 1:
+        raise UserError(f"--learner.hidden_sizes is {learner.hidden_sizes}; give layers of 1 or more, e.g. [256, 256].")
+    if not re.fullmatch(r"auto|(auto_)?[0-9.]+(e-?[0-9]+)?", str(learner.ent_coef)):
+        raise UserError(f"--learner.ent_coef is {learner.ent_coef}; give a number, auto, or auto_<start>: auto_0.1.")
     demonstrations = config.demonstrations
     if demonstrations.fraction is not None and not 0 <= demonstrations.fraction < 1:
         raise UserError(f"--demonstrations.fraction is {demonstrations.fraction}; it must be in [0, 1).")

@@ -126,7 +126,8 @@ class SteeringSAC(SAC):
     def update(self, batch: tuple[torch.Tensor, ...], eps: torch.Tensor, next_eps: torch.Tensor, actor: bool) -> None:
         """One update on (obs, actions, next_obs, dones, rewards, discounts), given the noise of both actor passes."""
         obs, actions, next_obs, dones, rewards, discounts = batch
-        torch.compiler.cudagraph_mark_step_begin()  # nothing that a graph gave in the last update is read any more
+        if self.compile_losses == "cuda_graphs":
+            torch.compiler.cudagraph_mark_step_begin()  # nothing that a graph gave in the last update is read any more
         coef = self.coefficient()
         self._update_critic(obs, actions, self.td_target(next_obs, next_eps, rewards, dones, discounts, coef))
         if actor:

@@ -81,7 +81,12 @@ def load_run_state(trainer: Trainer, path: Path) -> list[Row]:
             learner.log_ent_coef.copy_(variables["log_ent_coef"])
     values = json.loads(read_member(path, RUN_STATE))
     tensors = unpack_tensors(read_member(path, TENSORS), path)
-    learner.generator.set_state(tensors["generator"])
+    try:
+        learner.generator.set_state(tensors["generator"])
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"--resume: {path} was not written on a {learner.device.type}: give the --device of the run so far."
+        ) from error
     if "noise_critic.optimizer" in tensors:
         learner.policy.noise_critic.optimizer.load_state_dict(tensors["noise_critic.optimizer"])
     learner.replay_buffer.restore(unpack_arrays(read_member(path, BUFFER)))

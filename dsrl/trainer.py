@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import track
 
 from dsrl.actor import SteeredAgent
 from dsrl.archive import Steering, fingerprint, write_archive
@@ -66,8 +67,6 @@ class Trainer:
         self.learner = build_learner(config, self.venv, device)
         if isinstance(self.learner, NoiseAliasingSAC):
             self.learner.set_decoder(self._decode_normalized)
-        if config.demonstrations.path is not None:
-            self._add_demonstrations(Path(config.demonstrations.path))
         self.rng = np.random.default_rng(stream_seed(config.seed, 3))
         self.exploration = ChunkNoise((pool.n_envs, int(np.prod(self.chunk_shape))), self.rng)
         self.base_fingerprint = fingerprint(policy)
@@ -80,6 +79,8 @@ class Trainer:
         rows: list[Row] = []
         if resume:
             rows = load_run_state(self, folder / "sac_last.zip")
+        if config.demonstrations.path is not None:
+            self._add_demonstrations(Path(config.demonstrations.path))
         self.metrics = MetricsLog(folder, rows)
         self.recent: deque[tuple[bool, int]] = deque(maxlen=50)
         self.noise_rms: list[float] = []
@@ -92,8 +93,15 @@ class Trainer:
     def run(self) -> None:
         """Train to the end. Killed at any moment, a new ``Trainer(resume=True)`` goes on from the last evaluation."""
         self.progress = ProgressLine(self.total_steps)
-        self.obs = self.venv.reset()
         self.tick = time.perf_counter()
+        try:
+            self._run()
+        finally:  # also after Ctrl-C: the terminal gets its cursor back
+            self.metrics.close()
+            self.progress.close()
+
+    def _run(self) -> None:
+        self.obs = self.venv.reset()
         if self.env_steps == 0:
             self._warm_start()
             self._evaluate_and_save()
@@ -107,8 +115,6 @@ class Trainer:
                 self._evaluate_and_save()
             elif self.env_steps * LOGS_PER_EVALUATION // every > before * LOGS_PER_EVALUATION // every:
                 self._log({})
-        self.metrics.close()
-        self.progress.close()
 
     def _add_demonstrations(self, path: Path) -> None:
         """Fill the learner's second buffer. It is not saved: the same file and policy give it again on resume."""
@@ -119,9 +125,14 @@ class Trainer:
         if isinstance(self.learner, NoiseAliasingSAC):
             noise = data.chunks
         else:
-            obs, chunks = (torch.as_tensor(part, device=self.learner.device) for part in (data.obs, data.chunks))
-            found, error = find_noise(self._decode, obs, chunks, self.config.action_magnitude)
-            noise = found.cpu().numpy() / self.config.action_magnitude
+            print(f"demonstrations: looking for the noise of {len(data)} chunks", flush=True)
+            parts = (torch.as_tensor(part, device=self.learner.device).split(1024) for part in (data.obs, data.chunks))
+            found = [
+                find_noise(self._decode, obs, chunks, self.config.action_magnitude)
+                for obs, chunks in track(list(zip(*parts, strict=True)), "demonstrations", transient=True)
+            ]
+            all_noise, error = (torch.cat(results) for results in zip(*found, strict=True))
+            noise = all_noise.cpu().numpy() / self.config.action_magnitude
             print(
                 f"demonstrations: noise found for {len(data)} chunks; they decode to within "
                 f"{float(error.median()):.3f} (median), {float(error.quantile(0.9)):.3f} (90 %) of the demonstrated"

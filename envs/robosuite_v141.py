@@ -10,6 +10,7 @@ from typing import Any
 
 from common.errors import UserError
 from envs.rendering import choose_gl
+from envs.tasks import check_version
 
 choose_gl()
 # On import robosuite's macros.py advises, on stderr, to set up a private macro file: nothing a user of ours can act on.
@@ -43,16 +44,11 @@ def make_env(env_args: dict[str, Any]) -> MujocoEnv:
     Raises:
         UserError: robosuite 1.4 has no such environment, or the header is of robosuite 1.5.
     """
-    version = str(env_args.get("env_version", "1.4.1"))
     if not robosuite.__version__.startswith("1.4."):
         raise UserError(
             f"robosuite {robosuite.__version__} is installed: expected 1.4.1 (pip install robosuite==1.4.1)."
         )
-    if version.startswith("1.5"):
-        raise UserError(
-            f"env_args say robosuite {version}, whose observations and controllers differ from 1.4.1, the version that "
-            "this project simulates. Use a low_dim_v141.hdf5 file."
-        )
+    check_version(env_args)
     name = env_args["env_name"]
     if name not in REGISTERED_ENVS:
         raise UserError(f"env_args name the environment {name!r}: robosuite 1.4.1 has {', '.join(REGISTERED_ENVS)}.")

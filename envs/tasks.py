@@ -82,6 +82,20 @@ def default_env_args(task: str) -> dict[str, Any]:
     }
 
 
+def check_version(env_args: dict[str, Any]) -> None:
+    """Refuse what robosuite 1.4 would simulate otherwise than it was recorded.
+
+    Raises:
+        UserError: ``env_args`` are of robosuite 1.5.
+    """
+    version = str(env_args.get("env_version", "1.4.1"))
+    if version.startswith("1.5"):
+        raise UserError(
+            f"env_args say robosuite {version}, whose observations and controllers differ from 1.4.1, the version that "
+            "this project simulates. Use a low_dim_v141.hdf5 file."
+        )
+
+
 def resolve_env_args(env_args: dict[str, Any] | None, task: str | None) -> dict[str, Any]:
     """The data file's own ``env_args``, else the default of ``task`` with a warning.
 

@@ -199,7 +199,12 @@ class DiffusionBC(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(self.policy.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        total = int(self.trainer.estimated_stepping_batches)
+        total = self.trainer.estimated_stepping_batches
+        if math.isinf(total) and self.lr_schedule != "constant":
+            raise UserError(
+                f"model.lr_schedule {self.lr_schedule} needs to know how long the run is: set trainer.max_epochs or "
+                "trainer.max_steps, or model.lr_schedule constant"
+            )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.lr_schedule, self.warmup_steps, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -228,7 +233,8 @@ class DiffusionBC(LightningModule):
         own = self.policy.spec
         for field in ("obs_dims", "action_dim", "pred_horizon", "network", "diffusion"):
             found, expected = getattr(stored, field), getattr(own, field)
-            if found != expected:
+            # Observations are concatenated in the order of the keys, which the equality of dicts ignores.
+            if found != expected or (field == "obs_dims" and list(found) != list(expected)):
                 raise UserError(
                     f"the checkpoint does not fit this run: it has {field} {_plain(found)}, "
                     f"data and config say {_plain(expected)}"

@@ -7,7 +7,7 @@ from typing import Literal
 LRSchedule = Literal["cosine", "constant"]
 
 
-def lr_factor(schedule: LRSchedule, warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+def lr_factor(schedule: LRSchedule, warmup_steps: int, total_steps: float) -> Callable[[int], float]:
     """Factor by which the peak learning rate is multiplied at each optimiser step.
 
     Args:

@@ -58,6 +58,8 @@ class MLPNoiseNetwork(NoiseNetwork):
         time_dim: int = 128,
     ) -> None:
         super().__init__()
+        if time_dim < 4 or time_dim % 2:
+            raise ValueError(f"time_dim is {time_dim}: expected an even number, at least 4")
         self.register_buffer("time_table", sinusoidal_table(num_train_timesteps, time_dim), persistent=False)
         layers: list[nn.Module] = []
         width = pred_horizon * action_dim + obs_dim + time_dim

@@ -61,7 +61,8 @@ def _read_lightning(path: Path) -> tuple[PolicySpec, dict[str, Tensor]]:
     spec.weights = "ema" if averaged else "raw"
     step = checkpoint.get("global_step")
     spec.train_step = step if isinstance(step, int) else 0
-    return spec, {str(name).removeprefix(prefix): v for name, v in state.items() if str(name).startswith(prefix)}
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    return spec, {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
 
 
 def read_lightning_checkpoint(path: Path) -> dict[str, Any]:

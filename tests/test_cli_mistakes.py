@@ -1,5 +1,6 @@
 """A user's mistake ends with one message on stderr and exit status 2, whichever command it reaches first."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training_toy import ROOT, ForkServer, fit_line, write_toy_dataset
+from envs.tasks import default_env_args
+from tests.training_toy import OBS_DIMS, ROOT, ForkServer, fit_line, write_toy_dataset
 
 
 def one_message(status: int, errors: str) -> str:
@@ -105,6 +107,10 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "precision": ({"trainer__precision": "12"}, "12"),
     "no devices": ({"trainer__devices": 0}, "devices"),
     "episodes": ({"rollout__n_episodes": 0}, "rollout.n_episodes"),
+    "denoising of rollouts": ({"rollout__every_n_epochs": 9, "rollout__ddim_steps": 500}, "rollout.ddim_steps is 500"),
+    "environments": ({"rollout__n_envs": 0}, "rollout.n_envs is 0"),
+    "odd embedding": ({"model__network__init_args__time_dim": 5}, "time_dim is 5"),
+    "endless cosine": ({"trainer__max_epochs": -1, "trainer__max_time": "00:00:01:00"}, "needs to know how long"),
     "config": ({"config": "nowhere.yaml"}, "nowhere.yaml"),
     "checkpoint": ({"ckpt_path": "nowhere.ckpt"}, "nowhere.ckpt does not exist"),
     "best checkpoint": ({"ckpt_path": "best"}, "best does not exist"),
@@ -124,7 +130,7 @@ def test_bad_flags(cli_server: ForkServer, data: Path, tmp_path: Path, fault: st
 
 def test_a_checkpoint_of_other_dimensions(cli_server: ForkServer, trained: Path, tmp_path: Path) -> None:
     other = write_toy_dataset(tmp_path / "other.hdf5", obs_dims={"robot0_eef_pos": 3, "object": 14})
-    line = fit_line(tmp_path / "run", other, ckpt_path=trained / "last.ckpt")
+    line = fit_line(tmp_path, other, ckpt_path=trained / "last.ckpt", predictions__output=tmp_path / "p.npz")
     for command in ("fit", "validate", "test", "predict"):
         message = one_message(*cli_server.run([command, *line[1:]]))
         assert "does not fit this run" in message
@@ -135,10 +141,36 @@ def test_a_checkpoint_of_other_dimensions(cli_server: ForkServer, trained: Path,
 def test_a_resumed_run_with_another_learning_rate(
     cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path
 ) -> None:
-    line = fit_line(tmp_path / "run", data, ckpt_path=trained / "last.ckpt", model__lr=0.5)
+    (tmp_path / "config.yaml").write_text("of the run so far")
+    line = fit_line(tmp_path, data, ckpt_path=trained / "last.ckpt", model__lr=0.5)
     message = one_message(*cli_server.run(line))
     assert "lr 0.001" in message
     assert "0.5" in message
+    assert (tmp_path / "config.yaml").read_text() == "of the run so far"
+
+
+def test_observations_in_another_order(cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path) -> None:
+    line = fit_line(tmp_path, data, ckpt_path=trained / "last.ckpt", data__obs_keys=json.dumps(list(OBS_DIMS)[::-1]))
+    for command in ("fit", "validate"):
+        message = one_message(*cli_server.run([command, *line[1:]]))
+        assert "it has obs_dims {'robot0_eef_pos': 3, 'object': 5}, data and config say {'object': 5," in message
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_commands_that_judge_a_checkpoint_and_held_out_data(
+    cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path, command: str
+) -> None:
+    line = [command, *fit_line(tmp_path, data)[1:], "--predictions.output", str(tmp_path / "p.npz")]
+    assert f"{command} needs a checkpoint" in one_message(*cli_server.run(line))
+    assert f"{tmp_path / 'last.ckpt'} does not exist" in one_message(*cli_server.run([*line, "--ckpt_path", "last"]))
+    trained_line = [*line, "--ckpt_path", str(trained / "last.ckpt"), "--data.val_filter_key", "null"]
+    assert f"{command} needs demonstrations that were held out" in one_message(*cli_server.run(trained_line))
+
+
+def test_files_of_different_simulators(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    other = write_toy_dataset(tmp_path / "o.hdf5", env_args=default_env_args("lift") | {"env_version": "1.4.0"})
+    message = one_message(*cli_server.run(fit_line(tmp_path / "run", data, data__path=f"[{data},{other}]")))
+    assert f'{other} has env_version "1.4.0", {data} "1.4.1"' in message
 
 
 @pytest.mark.parametrize("value", [None, -1, "three", {}])
@@ -192,9 +224,10 @@ def test_outputs_that_cannot_be_written(cli_server: ForkServer, data: Path, trai
         fit_line(tmp_path / "run", data, trainer__logger="true", trainer__default_root_dir=in_the_way / "logs"),
         ["export", *checkpoint, "--output", str(in_the_way / "p.safetensors")],
         ["evaluate", *checkpoint, "--output", str(in_the_way / "results.json")],
+        ["collect", "--task", "lift", "--n_demos", "1", "--output", str(tmp_path)],
     ]
     for line in lines:
-        assert str(in_the_way) in one_message(*cli_server.run(line))
+        assert f"cannot write {tmp_path}" in one_message(*cli_server.run(line))
 
 
 @pytest.mark.parametrize("command", ["export", "evaluate", "record"])

@@ -89,7 +89,7 @@ def test_position_survives_a_restart_within_an_epoch() -> None:
         next(batches)
     state = loader.state_dict()
     rest = [batch.tolist() for (batch,) in batches]
-    again = TensorBatches((torch.arange(50),), 7, True, 0)
+    again = TensorBatches((torch.arange(50),), 7, True, 0, resumable=True)
     started_early = iter(again)  # as Lightning does
     again.load_state_dict(state)
     again.set_epoch(2)
@@ -97,6 +97,12 @@ def test_position_survives_a_restart_within_an_epoch() -> None:
     again.set_epoch(3)
     assert sum(len(batch) for (batch,) in again) == 50
     assert torch.equal(again.batch(2, 3)[0], torch.tensor(rest[0])), "any batch can be had by its number"
+
+
+def test_a_validation_that_was_broken_off_starts_anew() -> None:
+    loader = TensorBatches((torch.arange(50),), 7)
+    first = next(iter(loader))[0]
+    assert torch.equal(next(iter(loader))[0], first)
 
 
 @pytest.fixture

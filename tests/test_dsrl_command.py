@@ -1,6 +1,7 @@
 """The dsrl command in the real simulator: a whole run, what it leaves behind, and a user's mistakes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import yaml
 from commands.dsrl import dsrl
 from commands.evaluate import evaluate
 from common.errors import UserError
+from dsrl.archive import read_steering
 from dsrl.config import Algorithm, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
+from envs.pool import available_cpus
 from envs.tasks import default_env_args
 from policies import DiffusionPolicy, PolicySpec
 from policies.schedule import DiffusionConfig
@@ -36,7 +39,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    checkpoint: Path, output: Path, algorithm: Algorithm = "prior", train_steps: int = 80, resume: bool = False
+    checkpoint: Path,
+    output: Path,
+    algorithm: Algorithm = "prior",
+    train_steps: int = 80,
+    resume: bool = False,
+    utd: int = 1,
 ) -> None:
     dsrl(
         checkpoint,
@@ -45,12 +53,12 @@ def run(
         ddim_steps=2,
         initial_steps=80,
         train_steps=train_steps,
-        utd=1,
+        utd=utd,
         output=output,
         resume=resume,
         device="cpu",
         learner=LearnerConfig(algorithm=algorithm, hidden_sizes=[16], batch_size=8, buffer_size=1000),
-        env=EnvConfig(n_envs=2, horizon=20),
+        env=EnvConfig(horizon=20),
         warm_start=WarmStartConfig(noise_scales=[1.0, 0.5], critic_updates=2),
         evaluation=EvalConfig(every=80, episodes=2, report_episodes=2, constant_candidates=2, constant_episodes=1),
     )
@@ -74,6 +82,10 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     assert "warm start, w ~ 0.5 N(0, I): success" in capsys.readouterr().out
     config = yaml.safe_load((output / "config.yaml").read_text())
     assert config["learner"]["algorithm"] == "prior"
+    assert config["env"]["n_envs"] == available_cpus(), "as many, wherever it is resumed"
+    with pytest.raises(UserError, match="utd 1 -> 2"):
+        run(checkpoint, output, resume=True, utd=2)
+    assert yaml.safe_load((output / "config.yaml").read_text()) == config, "a refused resume leaves it alone"
     with pytest.raises(UserError, match="holds a run already"):
         run(checkpoint, output)
     run(checkpoint, output, train_steps=160, resume=True)
@@ -83,6 +95,25 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     )
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["sac"]["path"] == str(output / "sac_best.zip")
+    assert results["ddim_steps"] == 2
+    best = read_steering(output / "sac_best.zip")
+    assert results["actor"] == ("mean" if best.deterministic_is_better else "draw")
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_steered_policy_is_judged_by_the_actor_and_the_steps_it_was_kept_for(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    run(checkpoint, tmp_path / "run")
+    archive = tmp_path / "run/sac_best.zip"
+    steering = read_steering(archive)
+    steering = replace(steering, deterministic_is_better=deterministic, config=replace(steering.config, ddim_steps=1))
+    monkeypatch.setattr("dsrl.archive.read_steering", lambda path: steering)
+    monkeypatch.setattr("dsrl.actor.read_steering", lambda path: steering)
+    output = tmp_path / "results.json"
+    evaluate(checkpoint, sac=archive, n_episodes=1, n_envs=1, horizon=4, output=output)
+    results = json.loads(output.read_text())
+    assert (results["actor"], results["ddim_steps"]) == ("mean" if deterministic else "draw", 1)
 
 
 def test_noise_aliasing_runs_in_the_simulator(checkpoint: Path, tmp_path: Path) -> None:

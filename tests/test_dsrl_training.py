@@ -272,11 +272,21 @@ def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Pat
         ({"action_magnitude": 0.0}, "--action_magnitude"),
         ({"ddim_steps": 0}, "--ddim_steps"),
         ({"action_magnitude": 0.5}, "prior's scale"),
+        ({"seed": -1}, "--seed"),
+        ({"initial_steps": 0}, "--initial_steps"),
+        ({"train_steps": -5}, "--train_steps"),
+        ({"learner.ent_coef": "auto_x"}, "--learner.ent_coef"),
+        ({"learner.hidden_sizes": [32, 0]}, "--learner.hidden_sizes"),
+        ({"learner.tau": 2.0}, "--learner.tau"),
+        ({"learner.learning_rate": -1.0}, "--learner.learning_rate"),
+        ({"learner.actor_delay": 0}, "--learner.actor_delay"),
+        ({"evaluation.constant_episodes": 0}, "--evaluation.constant_episodes"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     config = settings("prior")
-    for name, value in change.items():
-        setattr(config, name, value)
+    for path, value in change.items():
+        group, _, name = path.rpartition(".")
+        setattr(getattr(config, group) if group else config, name, value)
     with pytest.raises(UserError, match=message):
         trainer(config, tmp_path)

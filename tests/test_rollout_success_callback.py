@@ -146,6 +146,23 @@ def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
     assert load_policy(tmp_path / "best/policy.safetensors").spec.train_step == 5 * run.trainer.num_training_batches
 
 
+def test_the_record_of_the_best_survives_a_kill_and_another_interval(tmp_path: Path) -> None:
+    best = BestCheckpoint(str(tmp_path), every_n_epochs=1)
+    names = [tmp_path / f"{rate}.ckpt" for rate in (0.5, 0.75, 1.0)]
+    for path in names:
+        path.touch()
+        best.best_k_models[str(path)] = torch.tensor(float(path.stem))
+    best.kth_best_model_path = str(names[0])
+    state = best.state_dict()
+    names[2].unlink()  # replaced after the state was saved
+    again = BestCheckpoint(str(tmp_path), every_n_epochs=2)
+    assert again.state_key == best.state_key
+    again.load_state_dict(state)
+    assert list(again.best_k_models) == [str(names[0]), str(names[1])]
+    assert again.kth_best_model_path == str(names[0])
+    assert again.latest_best_path == str(names[1])
+
+
 def test_task_that_contradicts_the_file_is_refused_before_training(tmp_path: Path) -> None:
     run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1), task="can")
     with pytest.raises(UserError, match=r"'can' \(PickPlaceCan\), but the data are of Lift"):

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from policies import load_policy
+from policies.networks import MLPNoiseNetwork
 from tests.training_toy import (
     OBS_DIMS,
     ForkServer,
@@ -181,6 +183,78 @@ def test_several_files_in_one_run(cli_server: ForkServer, data: Path, tmp_path: 
     status, errors = cli_server.run(line)
     assert status == 2
     assert "expected files of one task" in errors
+
+
+def test_a_run_saves_its_last_epoch_and_what_would_be_replaced_is_said(
+    cli_server: ForkServer, data: Path, tmp_path: Path
+) -> None:
+    line = fit_line(tmp_path, data, trainer__max_epochs=3, last__every_n_epochs=2)
+    status, errors = cli_server.run(line)
+    assert status == 0, errors
+    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == 3 * STEPS
+    assert "will be replaced" not in errors
+    # Gone on with from there, it is the run that was never ended.
+    longer = fit_line(tmp_path, data, trainer__max_epochs=5, ckpt_path="last", model__lr_schedule="constant")
+    whole = fit_line(tmp_path / "whole", data, trainer__max_epochs=5, model__lr_schedule="constant")
+    first = fit_line(tmp_path, data, trainer__max_epochs=3, last__every_n_epochs=2, model__lr_schedule="constant")
+    status, errors = cli_server.run(first)
+    assert status == 0, errors
+    assert f"{tmp_path / 'last.ckpt'} of an earlier run will be replaced" in errors
+    for each in (longer, whole):
+        status, errors = cli_server.run(each)
+        assert status == 0, errors
+        assert "will be replaced" not in errors
+    assert_same_state(tmp_path / "last.ckpt", tmp_path / "whole/last.ckpt")
+    assert "ckpt_path: null" in (tmp_path / "config.yaml").read_text()
+
+
+def test_predict_writes_chunks_for_the_held_out_demonstrations(
+    cli_server: ForkServer, data: Path, tmp_path: Path
+) -> None:
+    line = fit_line(tmp_path, data, trainer__max_epochs=1)
+    assert cli_server.run(line)[0] == 0
+    output = tmp_path / "chunks.npz"
+    status, errors = cli_server.run(["predict", *line[1:], "--ckpt_path", "last", "--predictions.output", str(output)])
+    assert status == 0, errors
+    found = np.load(output)
+    module = RobomimicDataModule(str(data), "lift", list(OBS_DIMS))
+    module.setup()
+    assert np.array_equal(found["obs"], module.val_chunks.obs)
+    assert np.array_equal(found["demonstrated"], module.val_chunks.actions)
+    assert found["predicted"].shape == found["demonstrated"].shape
+    assert np.abs(found["predicted"]).max() <= 1
+    status, errors = cli_server.run(["predict", *line[1:], "--ckpt_path", "last"])
+    assert status == 2
+    assert "give --predictions.output FILE.npz" in errors
+
+
+def test_running_statistics_reach_the_exported_policy(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    line = fit_line(tmp_path, data, model__network=f"{__name__}.BatchNormNetwork")
+    line = [word for word in line if "init_args" not in word]
+    status, errors = cli_server.run(line)
+    assert status == 0, errors
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        raw, average = (state[f"{policy}.network.norm.{name}"] for policy in ("policy", "ema_policy"))
+        assert torch.equal(raw, average)
+    assert int(state["ema_policy.network.norm.num_batches_tracked"]) == 3 * STEPS
+
+
+def test_validation_demonstrations_that_are_trained_on_are_told(data: Path) -> None:
+    module = RobomimicDataModule(str(data), "lift", list(OBS_DIMS), train_filter_key=None)
+    with pytest.warns(UserWarning, match="1 demonstrations are in both"):
+        module.setup()
+
+
+class BatchNormNetwork(MLPNoiseNetwork):
+    """A network with running statistics."""
+
+    def __init__(self, obs_dim: int, action_dim: int, pred_horizon: int, num_train_timesteps: int) -> None:
+        super().__init__(obs_dim, action_dim, pred_horizon, num_train_timesteps, [16], 8)
+        self.norm = torch.nn.BatchNorm1d(obs_dim)
+
+    def forward(self, noisy_actions: torch.Tensor, timestep: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+        return super().forward(noisy_actions, timestep, self.norm(obs))
 
 
 def test_overfitting_uses_the_same_batches_in_each_epoch(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
