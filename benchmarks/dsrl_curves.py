@@ -47,7 +47,8 @@ def draw_task(axes: list[Axes], task: str, runs: list[tuple[str, Path]]) -> None
             panel.plot(*read_column(rows, column), "o-", color=colours[variant], label=label, markersize=3, alpha=0.8)
         if (folder / "report.json").exists():
             agents = json.loads((folder / "report.json").read_text())["agents"]
-            baselines.append({name: judged for name, judged in agents.items() if name.startswith("base")})
+            found = {name: judged for name, judged in agents.items() if name.startswith("base")}
+            baselines += [found] if found else []
     judged = [baseline for agents in baselines for baseline in agents.values()]
     for panel, (measure, _, title) in zip(axes, ROWS, strict=True):
         if judged:

@@ -12,7 +12,7 @@ from rich.progress import track
 from dsrl.actor import SteeredAgent
 from dsrl.archive import Steering, fingerprint, write_archive
 from dsrl.baselines import summary
-from dsrl.build import build_learner
+from dsrl.build import build_learner, check_config
 from dsrl.config import DSRLConfig
 from dsrl.demonstrations import demonstration_buffer, find_noise, read_transitions
 from dsrl.exploration import ChunkNoise
@@ -45,11 +45,15 @@ class Trainer:
         folder: gets ``sac_last.zip`` (with the run's state), ``sac_best.zip``, ``metrics.csv``, TensorBoard.
         resume: go on from ``sac_last.zip``.
         device: of the learner and the policy.
+
+    Raises:
+        UserError: settings that cannot work, or a state to go on from that does not fit them.
     """
 
     def __init__(
         self, policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, resume: bool = False, device: str = "cpu"
     ) -> None:
+        check_config(config)
         self.policy, self.pool, self.config, self.folder = policy, pool, config, folder
         self.chunk_shape = policy.chunk_shape
         self.decoder = FrozenDecoder(policy, config.ddim_steps)
