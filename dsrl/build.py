@@ -42,7 +42,7 @@ def policy_kwargs(config: LearnerConfig, action_magnitude: float) -> dict[str, A
 
 
 def build_learner(config: DSRLConfig, venv: Any, device: str | torch.device = "cpu") -> SteeringSAC:
-    """A fresh learner for ``venv``, a ``NoiseSpaceVecEnv``. DSRL-NA still needs its decoder (``set_decoder``).    """
+    """A fresh learner for ``venv``, a ``NoiseSpaceVecEnv``. DSRL-NA still needs its decoder (``set_decoder``)."""
     learner = config.learner
     low, high = value_range(config.env.reward, learner.gamma, venv.chunk_shape[0])
     bounded = learner.algorithm == "prior"
