@@ -36,8 +36,10 @@ class EMA(Callback):
         # Taken here, when strategies have placed the weights; lists for the foreach kernels.
         self._averages = list(pl_module.ema_policy.parameters())
         self._weights = [weight.detach() for weight in pl_module.policy.parameters()]
-        networks = (pl_module.ema_policy.network, pl_module.policy.network)
-        self._buffers = list(zip(*(network.buffers() for network in networks), strict=True))
+        average, network = pl_module.ema_policy.network, pl_module.policy.network
+        stored = set(network.state_dict())  # constant tables are not
+        buffers = zip(average.named_buffers(), network.named_buffers(), strict=True)
+        self._buffers = [(mine, theirs) for (name, mine), (_, theirs) in buffers if name in stored]
         self._updates = int(pl_module.ema_updates)
         self._step = trainer.global_step
 

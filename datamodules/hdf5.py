@@ -153,10 +153,6 @@ class DatasetFile:
             raise UserError(faults[0] + more)
         return demonstration
 
-    def faults(self, name: str) -> list[str]:
-        """Everything wrong with one demonstration, one message each; empty if all is well."""
-        return self.examine(name, None)[1]
-
     @reports_damage
     def notes(self) -> list[str]:
         """What is unusual about the file, and tolerated."""
@@ -273,16 +269,6 @@ class DatasetFile:
             and value.dtype.kind in "SO"
             and value.size <= LARGEST_ARRAY
         }
-
-
-def check_dataset(path: str | Path) -> list[str]:
-    """Every problem of a file that would make `DatasetFile` or its `read` refuse it; empty for a sound file."""
-    try:
-        with DatasetFile(path) as file:
-            file.obs_dims()
-            return [fault for name in file.names() for fault in file.faults(name)]
-    except UserError as error:
-        return [str(error)]
 
 
 def load_arrays(path: str | Path, obs_keys: Sequence[str], filter_key: str | None = None) -> dict[str, Demonstration]:

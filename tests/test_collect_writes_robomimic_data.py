@@ -10,10 +10,11 @@ import pytest
 
 from commands.collect import collect
 from common.errors import UserError
-from datamodules.hdf5 import DatasetFile, check_dataset
+from datamodules.hdf5 import DatasetFile
 from demonstrations.collection import RECORDED_KEYS, split_masks
 from envs.robosuite_env import RobosuiteEnv, SteppingName
 from envs.tasks import default_env_args
+from tests.hdf5_problems import problems
 
 TASKS = ("lift", "can", "square")
 STATE_DIMS = {"lift": 32, "can": 71, "square": 45}
@@ -65,7 +66,7 @@ def test_layout_is_robomimics(files: dict[str, Path], task: str) -> None:
             # The episode ends with its first success.
             np.testing.assert_array_equal(demo["dones"][:], np.arange(length) == length - 1)
             np.testing.assert_array_equal(demo["rewards"][:], demo["dones"][:])
-    assert check_dataset(files[task]) == []
+    assert problems(files[task]) == []
 
 
 def test_stored_states_give_back_the_stored_observations(files: dict[str, Path], task: str, env: RobosuiteEnv) -> None:

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from callbacks.checkpoint_io import SafeCheckpointIO
 from common.errors import UserError
-from datamodules.hdf5 import check_dataset
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from policies import DiffusionConfig, DiffusionPolicy, NetworkConfig, PolicySpec, load_policy
+from tests.hdf5_problems import problems
 from tests.training_toy import OBS_DIMS, ForkServer, fit_line, write_toy_dataset
 
 SECONDS = 60
@@ -89,7 +89,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def use_dataset(path: Path) -> None:
-    check_dataset(path)
+    problems(path)
     RobomimicDataModule(str(path), "lift", list(OBS_DIMS)).setup()
 
 

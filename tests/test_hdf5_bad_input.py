@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from datamodules.hdf5 import DatasetFile, Demonstration, check_dataset, load_arrays, write_dataset
+from datamodules.hdf5 import DatasetFile, Demonstration, load_arrays, write_dataset
+from tests.hdf5_problems import problems
 
 ENV_ARGS = {"env_name": "Lift", "env_version": "1.4.1", "type": 1, "env_kwargs": {"robots": ["Panda"]}}
 OBS_DIMS = {"robot0_eef_pos": 3, "object": 10}
@@ -100,7 +101,7 @@ def test_whatever_bytes_are_destroyed_the_answer_is_a_clear_error_or_the_data(pa
         for position in rng.integers(4096, size=3):  # where the structures lie; the numbers follow
             spoiled[position] = rng.integers(256)
         path.write_bytes(spoiled)
-        refused += bool(check_dataset(path))
+        refused += bool(problems(path))
     assert refused > 10
 
 
@@ -227,7 +228,7 @@ def test_missing_header_attributes_are_tolerated(path: Path) -> None:
         file["data/demo_0"].attrs["num_samples"] = "9"
 
     edit(path, strip)
-    assert check_dataset(path) == []
+    assert problems(path) == []
     with DatasetFile(path) as file:
         assert file.env_args is None
         assert len(file.read("demo_0")) == 9
@@ -284,10 +285,8 @@ def test_every_fault_is_listed_at_once(path: Path) -> None:
         del file["data/demo_2/obs/robot0_eef_pos"]
 
     edit(path, spoil)
-    problems = check_dataset(path)
-    assert [name in problem for name, problem in zip(("demo_0", "demo_1", "demo_2"), problems, strict=False)] == [
-        True
-    ] * 3
+    found = problems(path)
+    assert [name in problem for name, problem in zip(("demo_0", "demo_1", "demo_2"), found, strict=False)] == [True] * 3
 
 
 def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
@@ -335,7 +334,7 @@ def test_the_real_file_reads_as_it_is() -> None:
     real = Path(__file__).resolve().parents[2] / "shared" / "data" / "ph_lift_low_dim.hdf5"
     if not real.exists():
         pytest.skip(f"{real} is not here")
-    assert check_dataset(real) == []
+    assert problems(real) == []
     with DatasetFile(real) as file:
         assert file.env_args is None
         assert file.names("train") == ["demo_1"]
