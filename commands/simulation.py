@@ -25,6 +25,9 @@ def steps_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int | None) 
         from dsrl.archive import read_steering
 
         ddim_steps = read_steering(sac).config.ddim_steps
+        limit = policy.spec.diffusion.num_train_timesteps
+        if not 1 <= ddim_steps <= limit:
+            raise UserError(f"{sac} says it was trained with {ddim_steps} denoising steps, the checkpoint has {limit}")
     return ddim_steps or policy.spec.diffusion.ddim_steps
 
 
