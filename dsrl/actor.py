@@ -33,8 +33,12 @@ class SteeredAgent:
         self.decoder = decoder
         self.chunk_shape = chunk_shape
         self.deterministic = deterministic
-        self.kind = "mean" if deterministic else "draw"
         self.magnitude = networks.action_magnitude
+
+    @property
+    def kind(self) -> str:
+        """What is played, in a word."""
+        return "mean" if self.deterministic else "draw"
 
     def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
         """Chunks (B, H, A) for raw observations (B, D)."""
