@@ -24,6 +24,9 @@ from dsrl.learner import SteeringSAC
 from dsrl.networks import SteeringPolicy
 from dsrl.replay import ChunkReplayBuffer
 
+# Hidden layers, critics and batch: those of dsrl_lift.yaml and dsrl_lift_sac.yaml, then larger ones.
+SIZES = (([128] * 2, 4, 128), ([128] * 2, 2, 256), ([128] * 3, 2, 256), ([256] * 2, 2, 256))
+
 
 class SpacesOnly(gymnasium.Env):
     """Spaces, and no dynamics."""
@@ -33,12 +36,13 @@ class SpacesOnly(gymnasium.Env):
         self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
 
 
-def make_stock(obs_dim: int, action_dim: int, hidden: list[int], ent_coef: str, device: str = "cpu") -> SAC:
+def make_stock(
+    obs_dim: int, action_dim: int, hidden: list[int], ent_coef: str, device: str = "cpu", n_critics: int = 2
+) -> SAC:
     """Stock SAC with its replay buffer and a silent logger."""
     venv = DummyVecEnv([lambda: SpacesOnly(obs_dim, action_dim)])
-    model = SAC(
-        "MlpPolicy", venv, policy_kwargs={"net_arch": hidden}, ent_coef=ent_coef, buffer_size=10_000, device=device
-    )
+    kwargs = {"net_arch": hidden, "n_critics": n_critics}
+    model = SAC("MlpPolicy", venv, policy_kwargs=kwargs, ent_coef=ent_coef, buffer_size=10_000, device=device)
     model.set_logger(Logger(None, []))
     return model
 
@@ -50,10 +54,11 @@ def make_fast(
     ent_coef: str,
     device: str = "cpu",
     compile_losses: Compilation = "off",
+    n_critics: int = 2,
 ) -> SteeringSAC:
     """The learner with stock SAC's network sizes and losses."""
     venv = DummyVecEnv([lambda: SpacesOnly(obs_dim, action_dim)])
-    kwargs = {"net_arch": hidden, "optimizer_kwargs": {"fused": True}}
+    kwargs = {"net_arch": hidden, "n_critics": n_critics, "optimizer_kwargs": {"fused": True}}
     return SteeringSAC(
         SteeringPolicy,
         venv,
@@ -86,11 +91,13 @@ def fill(buffer: ReplayBuffer, rows: int) -> None:
         buffer.add(obs, next_obs, action, rng.standard_normal(1), rng.random(1) < 0.1, [{}])
 
 
-def compare(hidden: list[int], batch_size: int, updates: int, rounds: int, device: str) -> dict[str, Any]:
+def compare(
+    hidden: list[int], n_critics: int, batch_size: int, updates: int, rounds: int, device: str
+) -> dict[str, Any]:
     """Alternating rounds of ``updates`` updates each; ratio of times with its spread."""
     models: dict[str, Any] = {
-        "stock": make_stock(23, 28, hidden, "auto", device),
-        "fast": make_fast(23, 28, hidden, "auto", device),
+        "stock": make_stock(23, 28, hidden, "auto", device, n_critics=n_critics),
+        "fast": make_fast(23, 28, hidden, "auto", device, n_critics=n_critics),
     }
     for model in models.values():
         fill(model.replay_buffer, 2_000)
@@ -106,6 +113,7 @@ def compare(hidden: list[int], batch_size: int, updates: int, rounds: int, devic
     ratios = np.array(seconds["stock"]) / np.array(seconds["fast"])
     return {
         "hidden": hidden,
+        "n_critics": n_critics,
         "batch_size": batch_size,
         "device": device,
         "threads": torch.get_num_threads(),
@@ -126,8 +134,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     rows = []
-    for hidden, batch_size in (([128] * 3, 256), ([256] * 2, 256), ([128] * 2, 128)):
-        rows.append(compare(hidden, batch_size, args.updates, args.rounds, args.device))
+    for hidden, n_critics, batch_size in SIZES:
+        rows.append(compare(hidden, n_critics, batch_size, args.updates, args.rounds, args.device))
         print(json.dumps(rows[-1]))
     if args.output:
         with atomic_path(Path(args.output)) as partial:

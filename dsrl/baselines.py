@@ -8,8 +8,8 @@ from dsrl.config import DSRLConfig
 from envs.pool import EnvPool
 from rollouts.agents import DiffusionAgent
 from rollouts.decoder import FrozenDecoder
-from rollouts.loop import Agent, Episode, EpisodeResult, run_episodes
-from rollouts.statistics import wilson_interval
+from rollouts.evaluation import evaluate_agent
+from rollouts.loop import Agent, Episode
 
 
 class ConstantNoise:
@@ -21,14 +21,6 @@ class ConstantNoise:
     def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
         """Chunks (B, H, A) for raw observations (B, D)."""
         return self.decoder.decode(obs, np.broadcast_to(self.noise, (len(obs), *self.noise.shape)).copy())
-
-
-def summary(results: Sequence[EpisodeResult]) -> dict[str, float | int | list[float]]:
-    """Success rate with its 95 % Wilson interval, mean length in environment steps, number of episodes."""
-    successes, n = sum(result.success for result in results), len(results)
-    low, high = wilson_interval(successes, n)
-    length = float(np.mean([result.length for result in results]))
-    return {"success_rate": successes / n, "ci95": [low, high], "mean_length": length, "n_episodes": n}
 
 
 def baseline_agents(
@@ -57,8 +49,8 @@ def _best_constant(
     best, best_score = None, (-1.0, 0.0)
     for _ in range(config.evaluation.constant_candidates):
         agent = ConstantNoise(decoder, rng.standard_normal(chunk_shape, dtype=np.float32))
-        results = run_episodes(agent, pool, seed, range(config.evaluation.constant_episodes))
-        score = (float(np.mean([r.success for r in results])), -float(np.mean([r.length for r in results])))
+        result = evaluate_agent(agent, pool, seed, config.evaluation.constant_episodes, "a constant noise")
+        score = (result.success_rate, -result.mean_length)
         if score > best_score:
             best, best_score = agent, score
     assert best is not None

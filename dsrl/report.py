@@ -6,12 +6,13 @@ from typing import Any
 
 from common.files import atomic_path
 from dsrl.actor import load_steered_agent
-from dsrl.baselines import baseline_agents, summary
+from dsrl.archive import read_steering
+from dsrl.baselines import baseline_agents
 from dsrl.config import DSRLConfig
 from dsrl.trainer import stream_seed
 from envs.pool import EnvPool
 from rollouts.decoder import FrozenDecoder
-from rollouts.loop import run_episodes
+from rollouts.evaluation import evaluate_agent
 
 
 def write_report(policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path) -> dict[str, Any]:
@@ -26,14 +27,14 @@ def write_report(policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path) -
     best = folder / "sac_best.zip"
     agents["steered, actor's mean"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=True)
     agents["steered, actor's draw"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=False)
+    selected = "mean" if read_steering(best).deterministic_is_better else "draw"
     seed = stream_seed(config.seed, 2)
     report: dict[str, Any] = {}
     for name, agent in agents.items():
-        episodes = range(config.evaluation.report_episodes)
-        report[name] = summary(run_episodes(agent, pool, seed, episodes))
-        low, high = report[name]["ci95"]
-        rate, length = report[name]["success_rate"], report[name]["mean_length"]
-        print(f"{name:<36} success {rate:.3f} [{low:.3f}, {high:.3f}]  mean length {length:.0f} steps", flush=True)
+        result = evaluate_agent(agent, pool, seed, config.evaluation.report_episodes, name)
+        report[name] = result.summary()
+        print(f"{name:<36} {result}", flush=True)
+    print(f"selection episodes chose the actor's {selected}")
     with atomic_path(folder / "report.json") as partial:
-        partial.write_text(json.dumps({"seed": seed, "agents": report}, indent=1) + "\n")
+        partial.write_text(json.dumps({"seed": seed, "selected": selected, "agents": report}, indent=1) + "\n")
     return report

@@ -11,7 +11,6 @@ from rich.progress import track
 
 from dsrl.actor import SteeredAgent
 from dsrl.archive import Steering, fingerprint, write_archive
-from dsrl.baselines import summary
 from dsrl.build import build_learner, check_config
 from dsrl.config import DSRLConfig
 from dsrl.demonstrations import demonstration_buffer, find_noise, read_transitions
@@ -25,7 +24,7 @@ from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv
 from envs.pool import EnvPool
 from envs.tasks import episode_seed
 from rollouts.decoder import FrozenDecoder
-from rollouts.loop import run_episodes
+from rollouts.evaluation import evaluate_agent
 
 LOGS_PER_EVALUATION = 5
 
@@ -231,10 +230,8 @@ class Trainer:
             for name in ("deterministic", "stochastic"):
                 agent = SteeredAgent(self.learner.policy, self.decoder, self.chunk_shape, name == "deterministic")
                 seed = stream_seed(self.config.seed, 1)
-                result = summary(run_episodes(agent, self.pool, seed, range(self.config.evaluation.episodes)))
-                rate, length = result["success_rate"], result["mean_length"]
-                assert isinstance(rate, float)
-                assert isinstance(length, float)
+                result = evaluate_agent(agent, self.pool, seed, self.config.evaluation.episodes, show=False)
+                rate, length = result.success_rate, result.mean_length
                 row[f"eval/{name}_success"], row[f"eval/{name}_length"] = rate, length
                 if (rate, -length) > self.best:
                     self.best = (rate, -length)

@@ -41,14 +41,20 @@ class Evaluation:
         """Env steps per episode, failures at the full horizon included."""
         return sum(result.length for result in self.results) / len(self.results)
 
+    def summary(self) -> dict[str, Any]:
+        """Success rate, its interval, mean length and number of episodes as plain JSON values."""
+        return {
+            "success_rate": self.success_rate,
+            "ci95": list(self.ci95),
+            "mean_length": self.mean_length,
+            "n_episodes": len(self.results),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """The part of the results file that the episodes determine, as plain JSON values."""
         return {
             "seed": self.seed,
-            "n_episodes": len(self.results),
-            "success_rate": self.success_rate,
-            "ci95": list(self.ci95),
-            "mean_length": self.mean_length,
+            **self.summary(),
             "episodes": [{"seed": r.seed, "success": r.success, "length": r.length} for r in self.results],
             "wall_clock_seconds": self.seconds,
             "versions": {package: version(package) for package in PACKAGES},
@@ -62,22 +68,25 @@ class Evaluation:
         )
 
 
-def evaluate_agent(agent: Agent, pool: EnvPool, seed: int, n_episodes: int, label: str = "episodes") -> Evaluation:
-    """Run episodes 0 to ``n_episodes - 1`` of ``seed`` with a progress bar."""
+def evaluate_agent(
+    agent: Agent, pool: EnvPool, seed: int, n_episodes: int, label: str = "episodes", show: bool = True
+) -> Evaluation:
+    """Run episodes 0 to ``n_episodes - 1`` of ``seed``, with a progress bar if ``show``."""
     start = time.monotonic()
-    with _progress() as progress:
+    with _progress(show) as progress:
         task = progress.add_task(label, total=n_episodes, success="")
         results = run_episodes(agent, pool, seed, range(n_episodes), on_result=_counter(progress, task))
     return Evaluation(seed, results, time.monotonic() - start)
 
 
-def _progress() -> Progress:
+def _progress(show: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[success]}"),
         TimeRemainingColumn(),
+        disable=not show,
     )
 
 

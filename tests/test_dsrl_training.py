@@ -14,7 +14,7 @@ from stable_baselines3 import SAC
 
 from common.errors import UserError
 from dsrl.actor import load_steered_agent
-from dsrl.archive import STEERING
+from dsrl.archive import STEERING, read_steering
 from dsrl.config import Algorithm, DSRLConfig, EvalConfig, LearnerConfig, WarmStartConfig
 from dsrl.report import write_report
 from dsrl.trainer import Trainer
@@ -200,7 +200,10 @@ def test_the_report_judges_the_actor_and_every_baseline(short_run: Path) -> None
     report = write_report(ToyPolicy(), cast(Any, ToyPool()), config, short_run)
     assert len(report) == 7
     assert all(entry["n_episodes"] == 20 for entry in report.values())
-    assert json.loads((short_run / "report.json").read_text())["agents"] == report
+    written = json.loads((short_run / "report.json").read_text())
+    assert written["agents"] == report
+    kept_mean = read_steering(short_run / "sac_best.zip").deterministic_is_better
+    assert written["selected"] == ("mean" if kept_mean else "draw")
 
 
 def rewritten(source: Path, target: Path, **changes: Any) -> Path:
