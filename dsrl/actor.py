@@ -54,7 +54,7 @@ class SteeredAgent:
         arrays = (self.decoder.normalize_obs(obs), eps)
         inputs = (pad_rows(torch.as_tensor(array)).to(self.networks.device) for array in arrays)
         with torch.no_grad():
-            scaled, _ = self.networks.actor.sample(*inputs)
+            scaled, _ = self.networks.played_actor.sample(*inputs)
         return (self.magnitude * scaled[: len(obs)]).cpu().numpy().reshape(len(obs), *self.chunk_shape)
 
 

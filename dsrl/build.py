@@ -37,6 +37,7 @@ def policy_kwargs(config: LearnerConfig, action_magnitude: float) -> dict[str, A
         "actor_kind": "prior" if config.algorithm == "prior" else "squashed",
         "prior_scale": (config.prior_scale or 1.0) / action_magnitude,
         "noise_critic": config.algorithm == "na",
+        "average_actor": config.actor_tau is not None,
         "optimizer_kwargs": {"fused": True},
     }
 
@@ -64,6 +65,7 @@ def build_learner(config: DSRLConfig, venv: Any, device: str | torch.device = "c
         "entropy_in_target": learner.entropy_in_target,
         "min_ent_coef": learner.min_ent_coef,
         "actor_delay": learner.actor_delay,
+        "actor_tau": learner.actor_tau,
         "compile_losses": learner.compile_losses,
         "seed": config.seed,
         "device": device,
@@ -120,9 +122,10 @@ def check_config(config: DSRLConfig) -> None:
     for name, value in not_negative.items():
         if not value >= 0:
             raise UserError(f"{name} is {value}; it must be >= 0.")
-    for name, value in {"--learner.gamma": learner.gamma, "--learner.tau": learner.tau}.items():
-        if not 0 < value <= 1:
-            raise UserError(f"{name} is {value}; it must be in (0, 1].")
+    shares = {"--learner.gamma": learner.gamma, "--learner.tau": learner.tau, "--learner.actor_tau": learner.actor_tau}
+    for name, share in shares.items():
+        if share is not None and not 0 < share <= 1:
+            raise UserError(f"{name} is {share}; it must be in (0, 1].")
     if not learner.hidden_sizes or min(learner.hidden_sizes) < 1:
         raise UserError(f"--learner.hidden_sizes is {learner.hidden_sizes}; give layers of 1 or more, e.g. [256, 256].")
     if not re.fullmatch(r"auto|(auto_)?[0-9.]+(e-?[0-9]+)?", str(learner.ent_coef)):

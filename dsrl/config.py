@@ -35,6 +35,8 @@ class LearnerConfig:
         kl_target: prior: KL to the prior, in nats, that the coefficient aims at.
         kl_open_steps: prior: environment steps after the warm start over which the KL target opens from 0 to kl_target.
         actor_delay: critic updates per actor update.
+        actor_tau: rate of an average of the actor's weights, which is judged and kept in place of the actor that
+            collects; null: without one.
         noise_correlation: of the acting actor's draws from chunk to chunk within an episode; 0: independent.
         distill_steps: na: regression steps of Q^W per update.
         buffer_size: chunks in the replay buffer.
@@ -61,6 +63,7 @@ class LearnerConfig:
     kl_target: float = 8.0
     kl_open_steps: int = 0
     actor_delay: int = 1
+    actor_tau: float | None = None
     noise_correlation: float = 0.0
     distill_steps: int = 1
     buffer_size: int = 1_000_000

@@ -33,6 +33,7 @@ class SteeringSAC(SAC):
         min_ent_coef: lower bound of an automatic entropy coefficient. With a ``prior`` actor it turns the KL target
             into an upper bound: the actor leaves the prior only as far as the critics' differences are worth it.
         actor_delay: critic updates per actor update.
+        actor_tau: rate of the average of the actor's weights, per update of the actor; for a policy that keeps one.
         compile_losses: off, or ``torch.compile`` of targets and losses: kernels, or replayed as CUDA graphs.
     """
 
@@ -48,6 +49,7 @@ class SteeringSAC(SAC):
         entropy_in_target: bool = True,
         min_ent_coef: float = 0.0,
         actor_delay: int = 1,
+        actor_tau: float | None = None,
         compile_losses: Compilation = "off",
         **kwargs: Any,
     ) -> None:
@@ -57,6 +59,7 @@ class SteeringSAC(SAC):
         self.entropy_in_target = entropy_in_target
         self.min_ent_coef = min_ent_coef
         self.actor_delay = actor_delay
+        self.actor_tau = actor_tau
         self.compile_losses: Compilation = compile_losses
         self.demonstrations: ChunkReplayBuffer | None = None
         self.demonstration_fraction: float | None = None
@@ -136,10 +139,12 @@ class SteeringSAC(SAC):
             # Only the actor's own gradients are computed: the critics' would be thrown away.
             loss.backward(inputs=list(self.policy.actor.parameters()))
             self.policy.actor.optimizer.step()
+            if self.actor_tau is not None:
+                _follow(self.policy.average_actor, self.policy.actor, self.actor_tau)
             if self.ent_coef_optimizer is not None:
                 self._update_coefficient(penalty.detach())
             self._log(actor_loss=loss, q_pi=q_pi, penalty=penalty.mean(), ent_coef=coef)
-        self._polyak()
+        _follow(self.policy.critic_target, self.policy.critic, self.tau)
 
     def actor_critic(self) -> Any:
         """The critics over noise that the actor climbs."""
@@ -205,11 +210,6 @@ class SteeringSAC(SAC):
                 self.log_ent_coef.clamp_(min=float(np.log(self.min_ent_coef)))
 
     @torch.no_grad()
-    def _polyak(self) -> None:
-        target, online = self.policy.critic_target.parameters(), self.policy.critic.parameters()
-        torch._foreach_lerp_(list(target), list(online), self.tau)
-
-    @torch.no_grad()
     def _log(self, **values: torch.Tensor) -> None:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
@@ -220,6 +220,12 @@ class SteeringSAC(SAC):
         means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
+
+
+@torch.no_grad()
+def _follow(average: torch.nn.Module, online: torch.nn.Module, tau: float) -> None:
+    """Polyak's step: ``average`` moves towards ``online`` by ``tau``."""
+    torch._foreach_lerp_(list(average.parameters()), list(online.parameters()), tau)
 
 
 def aggregate(values: torch.Tensor, pessimism: float | None) -> torch.Tensor:

@@ -141,6 +141,8 @@ class SteeringPolicy(SACPolicy):
         prior_scale: see ``PriorActor``.
         layer_norm: LayerNorm in actor and critics.
         noise_critic: add a second ensemble, Q^W, beside Q^A (DSRL-NA).
+        average_actor: keep an average of the actor's weights too (``SteeringSAC`` moves it); it is what ``predict``
+            and ``SteeredAgent`` play.
     """
 
     critic: EnsembleCritic  # type: ignore[assignment]
@@ -154,12 +156,14 @@ class SteeringPolicy(SACPolicy):
         prior_scale: float = 0.5,
         layer_norm: bool = False,
         noise_critic: bool = False,
+        average_actor: bool = False,
         **kwargs: Any,
     ) -> None:
         self.actor_kind = actor_kind
         self.prior_scale = prior_scale
         self.layer_norm = layer_norm
         self.has_noise_critic = noise_critic
+        self.has_average_actor = average_actor
         super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Any) -> None:
@@ -171,6 +175,24 @@ class SteeringPolicy(SACPolicy):
                 lr=lr_schedule(1),  # type: ignore[call-arg]
                 **self.optimizer_kwargs,
             )
+        if self.has_average_actor:
+            self.average_actor = self.make_actor()
+            self.average_actor.load_state_dict(self.actor.state_dict())
+            self.average_actor.requires_grad_(False)
+
+    @property
+    def played_actor(self) -> Any:
+        """The actor that is judged, kept and played: the average of the learner's, where there is one."""
+        return self.average_actor if self.has_average_actor else self.actor
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+        return self.played_actor(observation, deterministic)
+
+    def set_prior_scale(self, prior_scale: float) -> None:
+        """Let a ``prior`` actor start as scaled noise of this standard deviation, in scaled units."""
+        for actor in (self.actor, self.played_actor):
+            assert isinstance(actor, PriorActor)
+            actor.prior_scale.fill_(prior_scale)
 
     @property
     def action_dim(self) -> int:

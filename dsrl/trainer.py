@@ -180,7 +180,7 @@ class Trainer:
         if isinstance(actor, PriorActor) and self.config.learner.prior_scale is None and self.warm:
             # Among equals the widest: it leaves the most to choose from.
             name = max(self.warm, key=lambda scale: (float(np.mean(self.warm[scale])), float(scale)))
-            actor.prior_scale.fill_(float(name) / self.config.action_magnitude)
+            self.learner.policy.set_prior_scale(float(name) / self.config.action_magnitude)
             self.progress.say(f"the actor starts as w ~ {name} N(0, I)")
 
     def _step(self, scaled_noise: np.ndarray, train: bool) -> list[tuple[int, bool]]:

@@ -10,6 +10,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.dsrl_updates import SpacesOnly, copy_weights, fill, make_fast, make_stock
 from dsrl.learner import SteeringSAC, aggregate
@@ -206,3 +207,32 @@ def test_prior_actor_starts_as_scaled_noise_and_its_penalty_is_the_kl() -> None:
     ).sum(1, keepdim=True)
     torch.testing.assert_close(actor.sample(obs, eps)[1], expected)
     assert F.relu(expected).min() > 0.1
+
+
+def test_the_average_of_the_actor_is_torchs_and_moves_with_the_actor_alone() -> None:
+    venv = DummyVecEnv([lambda: SpacesOnly(OBS, ACTIONS)])
+    learner = SteeringSAC(
+        SteeringPolicy,
+        venv,
+        policy_kwargs={"average_actor": True, "net_arch": HIDDEN},
+        replay_buffer_class=ChunkReplayBuffer,
+        buffer_size=100,
+        actor_tau=0.1,
+        learning_rate=0.01,
+        device="cpu",
+    )
+    fill(learner.replay_buffer, rows=64)
+    expected = AveragedModel(learner.policy.actor, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    expected.update_parameters(learner.policy.actor)  # its first step copies
+    learner.train(3, 16, train_actor=False)
+    for _ in range(4):
+        learner.train(1, 16)
+        expected.update_parameters(learner.policy.actor)
+    for ours, theirs, own in zip(
+        learner.policy.played_actor.parameters(),
+        expected.module.parameters(),
+        learner.policy.actor.parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+        assert not torch.equal(ours, own)

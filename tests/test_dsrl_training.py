@@ -81,9 +81,13 @@ def test_the_base_policy_does_not_change(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
 
 
-@pytest.mark.parametrize(("algorithm", "correlation"), [("prior", 0.0), ("prior", 0.8), ("na", 0.0)])
-def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: Algorithm, correlation: float, tmp_path: Path) -> None:
-    config = settings(algorithm, noise_correlation=correlation)
+@pytest.mark.parametrize(
+    ("algorithm", "correlation", "actor_tau"), [("prior", 0.0, None), ("prior", 0.8, 0.05), ("na", 0.0, 0.05)]
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    algorithm: Algorithm, correlation: float, actor_tau: float | None, tmp_path: Path
+) -> None:
+    config = settings(algorithm, noise_correlation=correlation, actor_tau=actor_tau)
     whole = trainer(config, tmp_path / "whole")
     whole.run()
     broken = trainer(config, tmp_path / "broken")
@@ -140,7 +144,7 @@ def test_correlated_warm_start_episodes_explore_and_do_not_count_as_the_base(tmp
 
 
 def test_without_a_given_scale_the_actor_starts_as_the_noise_that_served_best(tmp_path: Path) -> None:
-    config = settings("prior", train_steps=0, prior_scale=None)
+    config = settings("prior", train_steps=0, prior_scale=None, actor_tau=0.05)
     # The toy's optimum lies far out: small noise cannot reach the goal, large noise sometimes does.
     config.warm_start.noise_scales = [0.1, 2.0]
     config.initial_steps = 600
@@ -154,9 +158,11 @@ def test_without_a_given_scale_the_actor_starts_as_the_noise_that_served_best(tm
     assert np.std(noise) == pytest.approx(1.66, abs=0.05)
 
 
-def test_stock_sac_loads_the_best_archive_and_acts_the_same(short_run: Path) -> None:
-    model = SAC.load(short_run / "sac_best.zip", device="cpu")
-    agent = load_steered_agent(short_run / "sac_best.zip", ToyPolicy(), deterministic=True)
+@pytest.mark.parametrize("actor_tau", [None, 0.05])
+def test_stock_sac_loads_the_archive_and_acts_the_same(actor_tau: float | None, tmp_path: Path) -> None:
+    trainer(settings("prior", actor_tau=actor_tau), tmp_path).run()
+    model = SAC.load(tmp_path / "sac_last.zip", device="cpu")
+    agent = load_steered_agent(tmp_path / "sac_last.zip", ToyPolicy(), deterministic=True)
     obs = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     noise = agent.noise(obs, [])
     assert noise.shape == (5, 2, 2)
@@ -281,6 +287,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Pat
         ({"learner.ent_coef": "auto_x"}, "--learner.ent_coef"),
         ({"learner.hidden_sizes": [32, 0]}, "--learner.hidden_sizes"),
         ({"learner.tau": 2.0}, "--learner.tau"),
+        ({"learner.actor_tau": 0.0}, "--learner.actor_tau"),
         ({"learner.learning_rate": -1.0}, "--learner.learning_rate"),
         ({"learner.actor_delay": 0}, "--learner.actor_delay"),
         ({"evaluation.constant_episodes": 0}, "--evaluation.constant_episodes"),
