@@ -45,6 +45,6 @@ def agents_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_
 
 
 def check_seed(seed: int) -> None:
-    """Raises UserError for a negative seed."""
-    if seed < 0:
-        raise UserError(f"--seed is {seed}: expected 0 or more")
+    """Raises UserError for a seed outside 0 to 2^32 - 1; those above belong to collections."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed is {seed}: expected 0 to {2**32 - 1}")

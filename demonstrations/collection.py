@@ -31,7 +31,8 @@ RECORDED_KEYS = (
     "robot0_joint_vel",
 )
 
-# Added to a collection's seed, so that no evaluation, whose seed is below 2^32, starts from the states of a data set.
+# Added to a collection's seed, so that evaluations, whose seeds are below 2^32, do not start from the states of a data
+# set. One does: numpy pads entropy with zeros, so episode 0 here is episode 1 of an evaluation with the same seed.
 COLLECTION_SEEDS = 2**32
 VALIDATION_SHARE = 0.1
 

@@ -120,7 +120,7 @@ class SteeringSAC(SAC):
         if fraction is None:
             demonstrated = self.demonstrations.size()
             fraction = demonstrated / (demonstrated + self.replay_buffer.size() * self.replay_buffer.n_envs)
-        return round(fraction * batch_size)
+        return min(round(fraction * batch_size), batch_size - 1)
 
     def _draw(self, buffer: ChunkReplayBuffer, n: int, size: int) -> list[torch.Tensor]:
         data = buffer.gather(*buffer.draw(n * size, self.replay_buffer.rng))

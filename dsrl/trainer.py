@@ -177,9 +177,10 @@ class Trainer:
     def _choose_prior(self) -> None:
         """Give a ``prior`` actor the noise scale that served the frozen policy best, unless the settings name one."""
         actor = self.learner.policy.actor
-        if isinstance(actor, PriorActor) and self.config.learner.prior_scale is None and self.warm:
-            # Among equals the widest: it leaves the most to choose from.
-            name = max(self.warm, key=lambda scale: (float(np.mean(self.warm[scale])), float(scale)))
+        if isinstance(actor, PriorActor) and self.config.learner.prior_scale is None:
+            # Among equals, or where no episode was finished, the widest: it leaves the most to choose from.
+            widest = f"{max(self.config.warm_start.noise_scales):g}"
+            name = max(self.warm, key=lambda scale: (float(np.mean(self.warm[scale])), float(scale)), default=widest)
             self.learner.policy.set_prior_scale(float(name) / self.config.action_magnitude)
             self.progress.say(f"the actor starts as w ~ {name} N(0, I)")
 

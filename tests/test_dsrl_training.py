@@ -16,6 +16,7 @@ from common.errors import UserError
 from dsrl.actor import load_steered_agent
 from dsrl.archive import STEERING, read_steering
 from dsrl.config import Algorithm, DSRLConfig, EvalConfig, LearnerConfig, WarmStartConfig
+from dsrl.networks import PriorActor
 from dsrl.report import write_report
 from dsrl.trainer import Trainer
 from rollouts.loop import Episode
@@ -156,6 +157,16 @@ def test_without_a_given_scale_the_actor_starts_as_the_noise_that_served_best(tm
     noise = agent.noise(np.zeros((500, 3), np.float32), [Episode(0, 0, rng)] * 500)
     # N(0, 2^2), cut at 2.5: standard deviation 1.66.
     assert np.std(noise) == pytest.approx(1.66, abs=0.05)
+
+
+def test_without_an_episode_to_judge_scales_by_the_actor_starts_as_the_widest(tmp_path: Path) -> None:
+    config = settings("prior", train_steps=0, prior_scale=None)
+    config.warm_start = WarmStartConfig(noise_scales=[0.3, 0.5], noise_correlations=[0.9])
+    run = trainer(config, tmp_path)
+    run.run()
+    actor = run.learner.policy.actor
+    assert isinstance(actor, PriorActor)
+    assert float(actor.prior_scale) * config.action_magnitude == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("actor_tau", [None, 0.05])
