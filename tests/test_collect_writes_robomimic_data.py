@@ -13,7 +13,7 @@ from common.errors import UserError
 from datamodules.hdf5 import DatasetFile
 from demonstrations.collection import RECORDED_KEYS, split_masks
 from envs.robosuite_env import RobosuiteEnv, SteppingName
-from envs.tasks import default_env_args
+from envs.tasks import default_env_args, episode_seed
 from tests.hdf5_problems import problems
 
 TASKS = ("lift", "can", "square")
@@ -132,6 +132,14 @@ def test_the_seed_alone_decides_at_any_number_of_environments(
             assert a.model_file == b.model_file
         with DatasetFile(files["lift"]) as other:
             assert not np.array_equal(one.read("demo_0").states[0], other.read("demo_0").states[0])
+
+
+def test_no_demonstration_starts_where_an_evaluation_does(files: dict[str, Path], task: str, env: RobosuiteEnv) -> None:
+    with DatasetFile(files[task]) as dataset:
+        starts = [np.concatenate([demo.obs[key][0] for key in RECORDED_KEYS]) for demo in map(dataset.read, dataset.names())]
+    evaluated = [env.reset(seed=episode_seed(3, index))[0] for index in range(2 * N_DEMOS)]  # the same seed, 3
+    assert len(starts) == N_DEMOS
+    assert min(np.abs(start - other).max() for start in starts for other in evaluated) > 1e-4
 
 
 def test_masks_split_nine_to_one_by_seed() -> None:
