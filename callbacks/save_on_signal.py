@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from callbacks.checkpoints import LastCheckpoint
 
@@ -15,17 +18,21 @@ from callbacks.checkpoints import LastCheckpoint
 STEPS_BETWEEN_AGREEMENTS = 10
 
 
-class SaveOnSignal(Callback):
-    """Writes ``last.ckpt`` at the next step's end and exits with 128 + the signal's number.
+class SaveOnSignal(Checkpoint):
+    """Writes ``last.ckpt`` at the next optimiser step's end and exits with 128 + the signal's number.
 
     It replaces Lightning's handlers, which save in the middle of a step, or not at all, and which communicate between
-    ranks from inside the handler. Under SLURM, the requeue signal (SIGUSR1 unless configured) also requeues the job.
-    A second signal interrupts at once. Listed after the moving average, so that it saves what that step made of it.
+    ranks from inside the handler. After an epoch's last step it saves too, but exits once validation, rollout and the
+    choice of checkpoints are done, for a run that goes on there would not make up for them. Under SLURM, the requeue
+    signal (SIGUSR1 unless configured) also requeues the job. A second signal interrupts at once.
+
+    A ``Checkpoint``, because Lightning calls those after all other callbacks, and listed last of them.
     """
 
     def __init__(self) -> None:
         self._received: int | None = None
         self._trainer: Trainer | None = None
+        self._step = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning's handler, in place until now, may have seen one already.
@@ -45,24 +52,39 @@ class SaveOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        stop = self._received is not None
-        if trainer.world_size > 1:
-            if trainer.global_step % STEPS_BETWEEN_AGREEMENTS:
-                return
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if stop:
-            self._save_and_exit(trainer)
+        if trainer.global_step == self._step:
+            return  # gradients are being accumulated: a checkpoint would not hold them
+        self._step = trainer.global_step
+        if trainer.world_size > 1 and trainer.global_step % STEPS_BETWEEN_AGREEMENTS:
+            return
+        if self._is_to_stop(trainer):
+            self._save(trainer)
+            if not trainer.is_last_batch:
+                self._exit(trainer)
 
-    def _save_and_exit(self, trainer: Trainer) -> None:
-        last = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
-        trainer.save_checkpoint(last.path, weights_only=False)
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._is_to_stop(trainer) and not trainer.fit_loop.done:
+            self._save(trainer)
+            self._exit(trainer)
+
+    def _is_to_stop(self, trainer: Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(self._received is not None, all=False)
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(_last(trainer), weights_only=False)
+
+    def _exit(self, trainer: Trainer) -> NoReturn:
         received = self._received or signal.SIGTERM  # another rank's signal, not yet ours
         if trainer.is_global_zero:
             name = signal.Signals(received).name
-            print(f"{name}: saved step {trainer.global_step} in {last.path}; --ckpt_path last goes on", file=sys.stderr)
+            print(f"{name}: saved step {trainer.global_step} in {_last(trainer)}; --ckpt_path last goes on", file=sys.stderr)
             if received in _requeue_signals(trainer):
                 subprocess.run(["scontrol", "requeue", _slurm_job()], check=True)
         raise SystemExit(128 + received)
+
+
+def _last(trainer: Trainer) -> Path:
+    return next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint)).path
 
 
 def _requeue_signals(trainer: Trainer) -> list[int]:

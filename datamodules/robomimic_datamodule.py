@@ -21,6 +21,8 @@ from datamodules.hdf5 import DatasetFile
 Task = Literal["lift", "can", "square"]
 # What the env_args of several files must agree in.
 COMPARED = ("env_name", "env_version", "controller_configs")
+# What a run that goes on must find as it was: order and number of its batches follow from these.
+RESUMED_WITH = ("data_sha256", "train_filter_key", "pad_end", "batch_size")
 DEFAULT_OBS_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 
 
@@ -164,11 +166,27 @@ class RobomimicDataModule(LightningDataModule):
         Lightning would keep a loader's position by itself, but forgets it once an optimiser's schedule has asked for
         the number of steps (``estimated_stepping_batches`` builds the loader before the state is there).
         """
-        return {} if self._train_batches is None else self._train_batches.state_dict()
+        if self._train_batches is None:
+            return {}
+        return {**self._train_batches.state_dict(), "settings": {name: getattr(self, name) for name in RESUMED_WITH}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Start the next training epoch where ``state_dict`` was taken."""
+        """Start the next training epoch where ``state_dict`` was taken.
+
+        Raises:
+            UserError: training would go on with other data or in other batches.
+        """
         self._position = state_dict
+        if self.trainer is None or not self.trainer.training:
+            return
+        stored = state_dict.get("settings", {})  # absent in a checkpoint of an earlier version
+        for name in RESUMED_WITH:
+            found, now = stored.get(name, getattr(self, name)), getattr(self, name)
+            if found != now:
+                raise UserError(
+                    f"--ckpt_path goes on with a run of data.{name} {found!r}, but data and config now say {now!r}: "
+                    "give the same data and values, or start a new run without --ckpt_path"
+                )
 
     def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
         return self._batches(self.val_chunks) if len(self.val_chunks) else []

@@ -149,6 +149,18 @@ def test_a_resumed_run_with_another_learning_rate(
     assert (tmp_path / "config.yaml").read_text() == "of the run so far"
 
 
+@pytest.mark.parametrize(("name", "value"), [("batch_size", 16), ("pad_end", "true"), ("path", "other")])
+def test_a_resumed_run_with_other_data(
+    cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    if name == "path":
+        value = write_toy_dataset(tmp_path / "other.hdf5", seed=5)
+    line = fit_line(tmp_path, data, ckpt_path=trained / "last.ckpt", **{f"data__{name}": value})
+    message = one_message(*cli_server.run(line))
+    assert f"data.{'data_sha256' if name == 'path' else name}" in message
+    assert "start a new run without --ckpt_path" in message
+
+
 def test_observations_in_another_order(cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path) -> None:
     line = fit_line(tmp_path, data, ckpt_path=trained / "last.ckpt", data__obs_keys=json.dumps(list(OBS_DIMS)[::-1]))
     for command in ("fit", "validate"):

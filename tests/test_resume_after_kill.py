@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.training_toy import ForkServer, assert_same_state, fit_line, training_state, wait_for, write_toy_dataset
 
@@ -39,6 +40,20 @@ class DyingTorch:
         if DyingTorch.saves == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 callbacks.checkpoint_io.torch = DyingTorch
+"""
+
+
+def signal_at(counter: str, value: int, signum: signal.Signals) -> str:
+    """Code with which a run sends itself a signal in the training step where ``trainer.<counter>`` is ``value``."""
+    return f"""
+import os
+import lightning_modules.diffusion_bc as module
+original = module.DiffusionBC.training_step
+def training_step(self, batch, batch_idx):
+    if self.trainer.{counter} == {value}:
+        os.kill(os.getpid(), {int(signum)})
+    return original(self, batch, batch_idx)
+module.DiffusionBC.training_step = training_step
 """
 
 
@@ -113,18 +128,8 @@ def test_a_signal_saves_and_exits(
     cli_server: ForkServer, data: Path, uninterrupted: Path, tmp_path: Path, signum: signal.Signals
 ) -> None:
     line = fit_line(tmp_path, data, trainer__max_epochs=EPOCHS, ckpt_path="last", last__every_n_epochs=EPOCHS)
-    # The run sends the signal to itself in the middle of step 29, the fourth epoch's fifth.
-    at_step_29 = f"""
-import os
-import lightning_modules.diffusion_bc as module
-original = module.DiffusionBC.training_step
-def training_step(self, batch, batch_idx):
-    if self.trainer.global_step == 29:
-        os.kill(os.getpid(), {int(signum)})
-    return original(self, batch, batch_idx)
-module.DiffusionBC.training_step = training_step
-"""
-    status, errors = cli_server.run(line, before=at_step_29)
+    # In the middle of step 29, the fourth epoch's fifth.
+    status, errors = cli_server.run(line, before=signal_at("global_step", 29, signum))
     assert status == 128 + signum
     assert f"{signum.name}: saved step 30" in errors
     assert "Traceback" not in errors
@@ -132,6 +137,48 @@ module.DiffusionBC.training_step = training_step
     status, errors = cli_server.run(line)
     assert status == 0, errors
     assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
+
+
+def test_a_signal_amid_accumulation_waits_for_the_optimiser(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    accumulating = {"trainer__max_epochs": 4, "trainer__accumulate_grad_batches": 3, "ckpt_path": "last"}
+    whole, broken = (fit_line(tmp_path / name, data, **accumulating) for name in ("whole", "broken"))
+    status, errors = cli_server.run(whole)
+    assert status == 0, errors
+    # Steps of an epoch's 8 batches end after the third, the sixth and the last.
+    status, errors = cli_server.run(broken, before=signal_at("fit_loop.total_batch_idx", 12, signal.SIGTERM))
+    assert "saved step 5 in" in errors
+    status, errors = cli_server.run(broken)
+    assert status == 0, errors
+    assert_same_state(tmp_path / "broken/last.ckpt", tmp_path / "whole/last.ckpt")
+
+
+def test_a_signal_at_the_last_step_of_an_epoch_lets_it_be_validated(
+    cli_server: ForkServer, data: Path, tmp_path: Path
+) -> None:
+    def noting(folder: Path) -> str:
+        """Code with which a run notes the step of each validation in ``folder``."""
+        return f"""
+import lightning_modules.diffusion_bc as module
+def on_validation_epoch_end(self):
+    print(self.trainer.global_step, file=open({str(folder / "validated")!r}, "a"))
+module.DiffusionBC.on_validation_epoch_end = on_validation_epoch_end
+"""
+
+    a, b = tmp_path / "a", tmp_path / "b"
+    whole, broken = (fit_line(folder, data, ckpt_path="last", trainer__max_epochs=6) for folder in (a, b))
+    for folder in (a, b):
+        folder.mkdir()
+    status, errors = cli_server.run(whole, before=noting(a))
+    assert status == 0, errors
+    # The fourth epoch's last step; every second epoch is validated.
+    at_step = signal_at("global_step", 4 * STEPS - 1, signal.SIGTERM)
+    status, errors = cli_server.run(broken, before=noting(b) + at_step)
+    assert (status, f"saved step {4 * STEPS} in" in errors) == (128 + signal.SIGTERM, True)
+    status, errors = cli_server.run(broken, before=noting(b))
+    assert status == 0, errors
+    steps = [str(epochs * STEPS) for epochs in (2, 4, 6)]
+    assert (a / "validated").read_text().split() == (b / "validated").read_text().split() == steps
+    assert_same_state(a / "last.ckpt", b / "last.ckpt")
 
 
 def test_slurm_preemption_saves_and_requeues(
