@@ -77,7 +77,10 @@ class SaveOnSignal(Checkpoint):
         received = self._received or signal.SIGTERM  # another rank's signal, not yet ours
         if trainer.is_global_zero:
             name = signal.Signals(received).name
-            print(f"{name}: saved step {trainer.global_step} in {_last(trainer)}; --ckpt_path last goes on", file=sys.stderr)
+            print(
+                f"{name}: saved step {trainer.global_step} in {_last(trainer)}; --ckpt_path last goes on",
+                file=sys.stderr,
+            )
             if received in _requeue_signals(trainer):
                 subprocess.run(["scontrol", "requeue", _slurm_job()], check=True)
         raise SystemExit(128 + received)

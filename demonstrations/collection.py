@@ -31,7 +31,7 @@ RECORDED_KEYS = (
     "robot0_joint_vel",
 )
 
-# Added to a collection's seed, so that no evaluation starts from a state of a data set: seeds of evaluations are below 2^32.
+# Added to a collection's seed, so that no evaluation, whose seeds are below 2^32, starts from a state of a data set.
 # Not 2^32 itself: numpy pads entropy with zeros, and (2^32 + s, 0) would be episode 1 of an evaluation with seed s.
 COLLECTION_SEEDS = 2**64
 VALIDATION_SHARE = 0.1

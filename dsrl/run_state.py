@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from dsrl.trainer import Trainer
 
 # A resumed run may be made longer, or report on more episodes; everything else would make it another run.
-MAY_CHANGE = ("train_steps", "evaluation.report_episodes")
+# The demonstrations' file may lie elsewhere: its content is compared.
+MAY_CHANGE = ("train_steps", "evaluation.report_episodes", "demonstrations.path")
 
 
 def save_run_state(trainer: Trainer, path: Path) -> None:
@@ -49,6 +50,7 @@ def save_run_state(trainer: Trainer, path: Path) -> None:
         "rows": trainer.metrics.rows,
         "replay_rng": learner.replay_buffer.rng.bit_generator.state,
         "trainer_rng": trainer.rng.bit_generator.state,
+        "demonstrations_sha256": trainer.demonstrations_sha256,
     }
     tensors: dict[str, Any] = {"generator": learner.generator.get_state()}
     if trainer.config.learner.algorithm == "na":
@@ -65,13 +67,20 @@ def load_run_state(trainer: Trainer, path: Path) -> list[Row]:
     """Put ``trainer`` where ``save_run_state`` left it; the metrics rows so far.
 
     Raises:
-        UserError: no state, a damaged one, one of other settings, or of another base policy.
+        UserError: no state, a damaged one, one of other settings, of another base policy or of other demonstrations.
     """
     if not path.is_file():
         raise UserError(f"--resume: {path} does not exist. Start the run without --resume, or name its --output.")
     steering = read_steering(path)
     check_fits(steering, trainer.policy, path)
     _check_same_run(steering.config, trainer.config, path)
+    values = json.loads(read_member(path, RUN_STATE))
+    # A state of an earlier version does not say.
+    if values.get("demonstrations_sha256", trainer.demonstrations_sha256) != trainer.demonstrations_sha256:
+        raise UserError(
+            f"--resume: {path} was trained with other demonstrations than --demonstrations.path "
+            f"{trainer.config.demonstrations.path} holds now. Give the same file."
+        )
     learner = trainer.learner
     parameters = read_parameters(path)
     variables = parameters.pop("variables")
@@ -79,7 +88,6 @@ def load_run_state(trainer: Trainer, path: Path) -> list[Row]:
     if learner.log_ent_coef is not None:
         with torch.no_grad():
             learner.log_ent_coef.copy_(variables["log_ent_coef"])
-    values = json.loads(read_member(path, RUN_STATE))
     tensors = unpack_tensors(read_member(path, TENSORS), path)
     try:
         learner.generator.set_state(tensors["generator"])

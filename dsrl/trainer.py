@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from datamodules.hdf5 import DatasetFile
 from dsrl.actor import SteeredAgent
 from dsrl.archive import Steering, fingerprint, write_archive
 from dsrl.build import build_learner, check_config
@@ -73,6 +74,10 @@ class Trainer:
         self.rng = np.random.default_rng(stream_seed(config.seed, 3))
         self.exploration = ChunkNoise((pool.n_envs, int(np.prod(self.chunk_shape))), self.rng)
         self.base_fingerprint = fingerprint(policy)
+        self.demonstrations_sha256: str | None = None
+        if config.demonstrations.path is not None:
+            with DatasetFile(Path(config.demonstrations.path)) as file:
+                self.demonstrations_sha256 = file.sha256
         self.env_steps = 0
         self.episodes = 0
         self.warm: dict[str, list[int]] = {}

@@ -6,6 +6,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from common.errors import UserError
 from common.files import atomic_path
 from rollouts.loop import EpisodeResult
 
@@ -20,6 +21,9 @@ def write_video(path: Path, result: EpisodeResult, label: str = "") -> None:
         path: the .mp4 file; it appears whole or not at all.
         result: an episode captured with a frame per env step.
         label: text before the step count.
+
+    Raises:
+        UserError: the video could not be written whole.
     """
     assert result.frames
     outcome = "SUCCESS" if result.success else "FAILURE"
@@ -36,6 +40,17 @@ def write_video(path: Path, result: EpisodeResult, label: str = "") -> None:
         for frame in frames:
             writer.send(np.ascontiguousarray(frame))
         writer.close()
+        _check_whole(partial, len(frames), path)
+
+
+def _check_whole(video: Path, n_frames: int, target: Path) -> None:
+    # ffmpeg's exit status is not passed on: on a full disk it leaves a file without an index, or without its end.
+    try:
+        found = imageio_ffmpeg.count_frames_and_secs(str(video))[0]
+    except RuntimeError:
+        found = 0
+    if found != n_frames:
+        raise UserError(f"cannot write {target}: ffmpeg wrote {found} of {n_frames} frames. Is the disk full?")
 
 
 def _marked(frame: np.ndarray, text: str) -> np.ndarray:

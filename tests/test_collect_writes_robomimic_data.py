@@ -136,7 +136,8 @@ def test_the_seed_alone_decides_at_any_number_of_environments(
 
 def test_no_demonstration_starts_where_an_evaluation_does(files: dict[str, Path], task: str, env: RobosuiteEnv) -> None:
     with DatasetFile(files[task]) as dataset:
-        starts = [np.concatenate([demo.obs[key][0] for key in RECORDED_KEYS]) for demo in map(dataset.read, dataset.names())]
+        demos = [dataset.read(name) for name in dataset.names()]
+    starts = [np.concatenate([demo.obs[key][0] for key in RECORDED_KEYS]) for demo in demos]
     evaluated = [env.reset(seed=episode_seed(3, index))[0] for index in range(2 * N_DEMOS)]  # the same seed, 3
     assert len(starts) == N_DEMOS
     assert min(np.abs(start - other).max() for start in starts for other in evaluated) > 1e-4

@@ -1,8 +1,10 @@
 """Demonstrations in DSRL's replay buffer: cut into chunks, given noise by the decoder, mixed into minibatches."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -98,8 +100,25 @@ def test_a_run_with_demonstrations_resumes_exactly(data: Path, algorithm: Algori
     config.train_steps = 200
     trainer(config, tmp_path / "parts").run()
     config.train_steps = 400
+    shutil.copy(data, tmp_path / "moved.hdf5")
+    config.demonstrations.path = str(tmp_path / "moved.hdf5")
     trainer(config, tmp_path / "parts", resume=True).run()
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("other", ["other content", None])
+def test_resume_refuses_other_demonstrations(data: Path, tmp_path: Path, other: str | None) -> None:
+    path = shutil.copy(data, tmp_path / "data.hdf5")
+    config = settings(train_steps=200)
+    config.demonstrations = DemonstrationsConfig(str(path))
+    trainer(config, tmp_path / "run").run()
+    if other is None:
+        config.demonstrations = DemonstrationsConfig()
+    else:
+        with h5py.File(path, "r+") as file:
+            file["data"].attrs["source"] = other
+    with pytest.raises(UserError, match="was trained with other demonstrations"):
+        trainer(config, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.training_toy import ForkServer, assert_same_state, fit_line, training_state, wait_for, write_toy_dataset
 
