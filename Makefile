@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python cli.py
 OUT := quickstart
 
-.PHONY: setup quickstart quickstart-bc quickstart-dsrl test lint clean
+.PHONY: setup quickstart quickstart-bc quickstart-dsrl quickstart-videos test lint clean
 
 setup: $(VENV)/.installed
 
@@ -25,17 +25,16 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-quickstart: quickstart-bc quickstart-dsrl
+quickstart: quickstart-bc quickstart-dsrl quickstart-videos
 	@echo "See $(OUT)/: results, plots, videos; tensorboard --logdir $(OUT)/runs"
 
-# Scripted demonstrations -> diffusion policy -> success rate and video, on Lift.
+# Scripted demonstrations -> diffusion policy -> success rate, on Lift.
 quickstart-bc: setup
 	rm -rf $(OUT)/bc $(OUT)/runs
 	$(RUN) collect --task lift --n_demos 200 --output $(OUT)/lift_scripted.hdf5
 	$(RUN) fit --config configs/bc_quickstart.yaml --data.path $(OUT)/lift_scripted.hdf5
 	$(RUN) plot --logdir $(OUT)/runs --output $(OUT)/bc_training.png
 	$(RUN) evaluate --checkpoint $(OUT)/bc/policy.safetensors --n_episodes 100 --output $(OUT)/bc_results.json
-	$(RUN) record --checkpoint $(OUT)/bc/policy.safetensors --n_episodes 2 --output $(OUT)/videos/bc
 
 # A policy of only four demonstrations -> SAC in its noise space -> both side by side, on the same initial states.
 quickstart-dsrl: setup
@@ -45,6 +44,10 @@ quickstart-dsrl: setup
 	$(RUN) dsrl --config configs/dsrl_quickstart.yaml --bc_checkpoint $(OUT)/bc_weak/policy.safetensors --output $(OUT)/dsrl
 	$(RUN) plot --logdir $(OUT)/dsrl --output $(OUT)/dsrl_training.png
 	$(RUN) evaluate --checkpoint $(OUT)/bc_weak/policy.safetensors --sac $(OUT)/dsrl/sac_best.zip --n_episodes 100 --output $(OUT)/dsrl_results.json
+
+# Last of all: rendering needs EGL or OSMesa, which not every machine has.
+quickstart-videos: setup
+	$(RUN) record --checkpoint $(OUT)/bc/policy.safetensors --n_episodes 2 --output $(OUT)/videos/bc
 	$(RUN) record --checkpoint $(OUT)/bc_weak/policy.safetensors --sac $(OUT)/dsrl/sac_best.zip --n_episodes 2 --output $(OUT)/videos/dsrl
 
 clean:

@@ -10,7 +10,7 @@ COMMANDS = {
     "inspect": Command("commands.inspect:inspect", "what is in a data set, and every problem found"),
     "fit": Command("commands.train:train", "train a diffusion policy on demonstrations"),
     "validate": Command("commands.train:train", "validation loss and success rate of a checkpoint"),
-    "test": Command("commands.train:train", "loss and action error of a checkpoint"),
+    "test": Command("commands.train:train", "loss, action error and success rate of a checkpoint"),
     "predict": Command("commands.train:train", "action chunks for held-out observations, as a file"),
     "export": Command("commands.export:export", "turn a Lightning checkpoint into a policy file"),
     "evaluate": Command("commands.evaluate:evaluate", "success rate with its confidence interval"),

@@ -122,7 +122,7 @@ class DemonstrationsConfig:
 
 @dataclass
 class EvalConfig:
-    """Evaluation during and after training. All three sets of episodes are disjoint, and disjoint from training's.
+    """Evaluation during and after training, each on its own episodes; constants are chosen on the selection ones.
 
     Args:
         every: environment steps between evaluations; each also saves the run's state.

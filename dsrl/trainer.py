@@ -31,7 +31,7 @@ LOGS_PER_EVALUATION = 5
 
 
 def stream_seed(seed: int, stream: int) -> int:
-    """A seed for one purpose of a run: 0 training episodes, 1 selection, 2 report."""
+    """A seed for one purpose of a run: 0 training episodes, 1 selection, 2 report, 3 the trainer's own draws."""
     return int(np.random.SeedSequence((seed, 7_919, stream)).generate_state(1)[0])
 
 
