@@ -60,12 +60,12 @@ for fd in (1, 2):
     os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 """
-SIGTERM_AT_STEP_3 = """
+SIGTERM_AT_STEP = """
 import os, signal
 import lightning_modules.diffusion_bc as module
 original = module.DiffusionBC.training_step
 def training_step(self, batch, batch_idx):
-    if self.trainer.global_step == 3:
+    if self.trainer.global_step == {}:
         os.kill(os.getpid(), signal.SIGTERM)
     return original(self, batch, batch_idx)
 module.DiffusionBC.training_step = training_step
@@ -202,12 +202,15 @@ def test_a_rank_without_episodes_or_validation_samples(cli_server: ForkServer, t
     assert 0 < logged(tmp_path, "val/loss")[0] < 10
 
 
-def test_preempted_and_resumed_with_one_writer(cli_server: ForkServer, data: Path, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("step", "saved"), [(3, 8), (8, 10)])  # at the end of the first epoch, within the second
+def test_preempted_and_resumed_with_one_writer(
+    cli_server: ForkServer, data: Path, whole: Path, tmp_path: Path, step: int, saved: int
+) -> None:
     line = ddp_line(tmp_path, data, ckpt_path="last")
-    # Only rank 0 is told to stop; both must agree on when.
-    statuses = run_ranks(cli_server, line, (TOY_ROLLOUTS + SIGTERM_AT_STEP_3, TOY_ROLLOUTS))
+    # Only rank 0 is told to stop; both must agree on when: at every tenth step, and when an epoch ends.
+    statuses = run_ranks(cli_server, line, (TOY_ROLLOUTS + SIGTERM_AT_STEP.format(step), TOY_ROLLOUTS))
     assert statuses == [128 + signal.SIGTERM] * 2
-    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == 10
+    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == saved
     statuses = run_ranks(cli_server, line, (TOY_ROLLOUTS, TOY_ROLLOUTS + NO_WRITES))
     assert statuses == [0, 0]
     assert_same_state(tmp_path / "last.ckpt", whole / "last.ckpt")
