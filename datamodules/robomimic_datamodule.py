@@ -22,6 +22,7 @@ Task = Literal["lift", "can", "square"]
 # What the env_args of several files must agree in.
 COMPARED = ("env_name", "env_version", "controller_configs")
 # What a run that goes on must find as it was: order and number of its batches follow from these.
+# The last, per GPU, only on as many GPUs as before.
 RESUMED_WITH = ("data_sha256", "train_filter_key", "pad_end", "batch_size")
 DEFAULT_OBS_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 
@@ -168,7 +169,8 @@ class RobomimicDataModule(LightningDataModule):
         """
         if self._train_batches is None:
             return {}
-        return {**self._train_batches.state_dict(), "settings": {name: getattr(self, name) for name in RESUMED_WITH}}
+        settings = {name: getattr(self, name) for name in RESUMED_WITH}
+        return {**self._train_batches.state_dict(), "settings": settings, "world_size": self._train_batches.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Start the next training epoch where ``state_dict`` was taken.
@@ -180,7 +182,9 @@ class RobomimicDataModule(LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return
         stored = state_dict.get("settings", {})  # absent in a checkpoint of an earlier version
-        for name in RESUMED_WITH:
+        # On another number of GPUs a run may keep its global batch by another batch per GPU.
+        same_ranks = state_dict.get("world_size") == self.trainer.world_size
+        for name in RESUMED_WITH if same_ranks else RESUMED_WITH[:-1]:
             found, now = stored.get(name, getattr(self, name)), getattr(self, name)
             if found != now:
                 raise UserError(
