@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -16,6 +17,8 @@ from callbacks.checkpoints import LastCheckpoint
 
 # Ranks must agree before they save together; asking costs a message, so not at every step.
 STEPS_BETWEEN_AGREEMENTS = 10
+# A signal to a whole process group reaches a rank twice, as rank 0 or torchrun passes it on: one request, not two.
+SECONDS_OF_ONE_REQUEST = 2.0
 
 
 class SaveOnSignal(Checkpoint):
@@ -32,19 +35,23 @@ class SaveOnSignal(Checkpoint):
     def __init__(self) -> None:
         self._received: int | None = None
         self._trainer: Trainer | None = None
+        self._since = 0.0
         self._step = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning's handler, in place until now, may have seen one already.
         self._trainer, self._received = trainer, signal.SIGTERM if trainer.received_sigterm else None
+        self._step = trainer.global_step
         # Lightning puts the former handlers back when the run ends.
         for signum in (signal.SIGTERM, signal.SIGINT, *_requeue_signals(trainer)):
             signal.signal(signum, self._receive)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if self._received is not None:
-            raise KeyboardInterrupt
-        self._received = signum
+            if signum == signal.SIGINT or time.monotonic() - self._since > SECONDS_OF_ONE_REQUEST:
+                raise KeyboardInterrupt
+            return
+        self._received, self._since = signum, time.monotonic()
         launcher = self._trainer.strategy.launcher if self._trainer is not None else None
         if launcher is not None and signum != signal.SIGINT:  # the terminal sends Ctrl-C to every process itself
             launcher.kill(signum)

@@ -103,8 +103,8 @@ class TrainCLI(LightningCLI):
         if self.config.subcommand == "fit":  # which begins where there is nothing to go on with
             if path is None and last.is_file() and not config.trainer.fast_dev_run:
                 warnings.warn(
-                    f"{last} of an earlier run will be replaced. To go on with that run give --ckpt_path last; to keep "
-                    "it give --best.dirpath another folder",
+                    f"{last} of an earlier run will be replaced, and so will its policy.safetensors. To go on with "
+                    "that run give --ckpt_path last; to keep it give --best.dirpath another folder",
                     stacklevel=2,
                 )
             return

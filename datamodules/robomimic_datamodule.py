@@ -22,8 +22,7 @@ Task = Literal["lift", "can", "square"]
 # What the env_args of several files must agree in.
 COMPARED = ("env_name", "env_version", "controller_configs")
 # What a run that goes on must find as it was: order and number of its batches follow from these.
-# The last, per GPU, only on as many GPUs as before.
-RESUMED_WITH = ("data_sha256", "train_filter_key", "pad_end", "batch_size")
+RESUMED_WITH = ("data_sha256", "train_filter_key", "pad_end", "global_batch_size")
 DEFAULT_OBS_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 
 
@@ -161,6 +160,11 @@ class RobomimicDataModule(LightningDataModule):
             self._train_batches.load_state_dict(self._position)
         return self._train_batches
 
+    @property
+    def global_batch_size(self) -> int:
+        """``batch_size`` times the number of ranks: a run keeps it on another number of GPUs."""
+        return self.batch_size * (1 if self.trainer is None else self.trainer.world_size)
+
     def state_dict(self) -> dict[str, Any]:
         """The position within the epoch.
 
@@ -169,8 +173,7 @@ class RobomimicDataModule(LightningDataModule):
         """
         if self._train_batches is None:
             return {}
-        settings = {name: getattr(self, name) for name in RESUMED_WITH}
-        return {**self._train_batches.state_dict(), "settings": settings, "world_size": self._train_batches.world_size}
+        return {**self._train_batches.state_dict(), "settings": {name: getattr(self, name) for name in RESUMED_WITH}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Start the next training epoch where ``state_dict`` was taken.
@@ -182,9 +185,7 @@ class RobomimicDataModule(LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return
         stored = state_dict.get("settings", {})  # absent in a checkpoint of an earlier version
-        # On another number of GPUs a run may keep its global batch by another batch per GPU.
-        same_ranks = state_dict.get("world_size") == self.trainer.world_size
-        for name in RESUMED_WITH if same_ranks else RESUMED_WITH[:-1]:
+        for name in RESUMED_WITH:
             found, now = stored.get(name, getattr(self, name)), getattr(self, name)
             if found != now:
                 raise UserError(

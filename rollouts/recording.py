@@ -36,9 +36,12 @@ def write_video(path: Path, result: EpisodeResult, label: str = "") -> None:
         writer = imageio_ffmpeg.write_frames(
             str(partial), (width, height), fps=CONTROL_RATE, quality=7, output_params=["-f", "mp4"]
         )
-        writer.send(None)
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame))
+        try:
+            writer.send(None)
+            for frame in frames:
+                writer.send(np.ascontiguousarray(frame))
+        except OSError as error:  # ffmpeg is gone: a broken pipe, without an errno
+            raise UserError(f"cannot write {path}: ffmpeg stopped. Is the disk full?") from error
         writer.close()
         _check_whole(partial, len(frames), path)
 

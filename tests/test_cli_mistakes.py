@@ -157,7 +157,8 @@ def test_a_resumed_run_with_other_data(
         value = write_toy_dataset(tmp_path / "other.hdf5", seed=5)
     line = fit_line(tmp_path, data, ckpt_path=trained / "last.ckpt", **{f"data__{name}": value})
     message = one_message(*cli_server.run(line))
-    assert f"data.{'data_sha256' if name == 'path' else name}" in message
+    compared = {"path": "data_sha256", "batch_size": "global_batch_size"}.get(name, name)
+    assert f"data.{compared}" in message
     assert "start a new run without --ckpt_path" in message
 
 

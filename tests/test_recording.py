@@ -11,7 +11,7 @@ from common.errors import UserError
 from rollouts.loop import EpisodeResult
 from rollouts.recording import CONTROL_RATE, write_video
 
-LENGTH = 30
+LENGTH = 150  # more than the pipe to ffmpeg holds
 
 
 def episode() -> EpisodeResult:

@@ -42,15 +42,16 @@ callbacks.checkpoint_io.torch = DyingTorch
 """
 
 
-def signal_at(counter: str, value: int, signum: signal.Signals) -> str:
-    """Code with which a run sends itself a signal in the training step where ``trainer.<counter>`` is ``value``."""
+def signal_at(counter: str, value: int, signum: signal.Signals, times: int = 1) -> str:
+    """Code by which a run sends itself a signal, ``times`` over, once ``trainer.counter`` is at ``value``."""
     return f"""
 import os
 import lightning_modules.diffusion_bc as module
 original = module.DiffusionBC.training_step
 def training_step(self, batch, batch_idx):
     if self.trainer.{counter} == {value}:
-        os.kill(os.getpid(), {int(signum)})
+        for _ in range({times}):
+            os.kill(os.getpid(), {int(signum)})
     return original(self, batch, batch_idx)
 module.DiffusionBC.training_step = training_step
 """
@@ -138,14 +139,28 @@ def test_a_signal_saves_and_exits(
     assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
 
 
-def test_a_signal_amid_accumulation_waits_for_the_optimiser(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+def test_a_signal_passed_on_by_a_launcher_is_one_request(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    def run_and_signal_twice(folder: Path, signum: signal.Signals) -> tuple[int, str]:
+        return cli_server.run(fit_line(folder, data), before=signal_at("global_step", 5, signum, times=2))
+
+    status, errors = run_and_signal_twice(tmp_path / "passed_on", signal.SIGTERM)
+    assert (status, "saved step 6 in" in errors) == (128 + signal.SIGTERM, True)
+    status, errors = run_and_signal_twice(tmp_path / "impatient", signal.SIGINT)  # Ctrl-C twice: at once
+    assert status != 0
+    assert "saved step" not in errors
+
+
+@pytest.mark.parametrize(("batch", "saved"), [(0, 1), (12, 5)])
+def test_a_signal_amid_accumulation_waits_for_the_optimiser(
+    cli_server: ForkServer, data: Path, tmp_path: Path, batch: int, saved: int
+) -> None:
     accumulating = {"trainer__max_epochs": 4, "trainer__accumulate_grad_batches": 3, "ckpt_path": "last"}
     whole, broken = (fit_line(tmp_path / name, data, **accumulating) for name in ("whole", "broken"))
     status, errors = cli_server.run(whole)
     assert status == 0, errors
     # Steps of an epoch's 8 batches end after the third, the sixth and the last.
-    status, errors = cli_server.run(broken, before=signal_at("fit_loop.total_batch_idx", 12, signal.SIGTERM))
-    assert "saved step 5 in" in errors
+    status, errors = cli_server.run(broken, before=signal_at("fit_loop.total_batch_idx", batch, signal.SIGTERM))
+    assert f"saved step {saved} in" in errors
     status, errors = cli_server.run(broken)
     assert status == 0, errors
     assert_same_state(tmp_path / "broken/last.ckpt", tmp_path / "whole/last.ckpt")
