@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python cli.py
-OUT := quickstart
+override OUT := quickstart# as configs/*quickstart*.yaml name it
 
 .PHONY: setup quickstart quickstart-bc quickstart-dsrl quickstart-videos test lint clean
 

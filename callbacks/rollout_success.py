@@ -11,7 +11,6 @@ from torchmetrics import MeanMetric
 
 from common.errors import UserError
 from envs.pool import Capture, EnvPool, EnvSpec
-from envs.rendering import choose_gl
 from envs.tasks import check_version
 from lightning_modules import DiffusionBC
 from rollouts.agents import DiffusionAgent
@@ -134,13 +133,14 @@ class RolloutSuccess(Callback):
 
     def _log_film_strip(self, logger: TensorBoardLogger, step: int, module: DiffusionBC, agent: DiffusionAgent) -> None:
         if self._filming_pool is None:
-            if choose_gl() is None:
-                warnings.warn("no film strip in TensorBoard: neither EGL nor OSMesa is installed", stacklevel=2)
-                self.film_strip = 0
-                return
             spec = dataclasses.replace(self._env_spec(module), render_size=(128, 128))
             self._filming_pool = EnvPool(spec, n_envs=1)
-        result = run_episodes(agent, self._filming_pool, SELECTION_SEED, [0], Capture(frames_every=5))[0]
+        try:
+            result = run_episodes(agent, self._filming_pool, SELECTION_SEED, [0], Capture(frames_every=5))[0]
+        except UserError as error:  # a decoration: no reason to end the training
+            warnings.warn(f"no film strip in TensorBoard: {error}", stacklevel=2)
+            self.film_strip = 0
+            return
         strip = _film_strip(result, self.film_strip)
         logger.experiment.add_image("rollout/episode_0", strip, step, dataformats="HWC")
 

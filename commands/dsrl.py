@@ -50,6 +50,7 @@ def dsrl(
     import torch
 
     from commands.simulation import load_checkpoint
+    from dsrl.archive import read_steering
     from dsrl.report import write_report
     from dsrl.trainer import Trainer
     from envs.pool import EnvPool, available_cpus
@@ -66,11 +67,13 @@ def dsrl(
         torch.set_num_threads(1)  # these updates are small, and the workers want the other CPUs
     policy = load_checkpoint(bc_checkpoint, ddim_steps).to(device)
     name, env_spec = simulation_of(policy.spec, task, env.horizon)
-    if env.n_envs is None:
-        env = dataclasses.replace(env, n_envs=available_cpus())  # a run goes on with as many wherever it is resumed
     folder = output or Path("checkpoints") / "dsrl" / (name or "custom")
-    if not resume and (folder / "sac_last.zip").exists():
+    state = folder / "sac_last.zip"
+    if not resume and state.exists():
         raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
+    if env.n_envs is None:  # a run goes on with as many wherever it is resumed
+        n_envs = read_steering(state).config.env.n_envs if state.exists() else None
+        env = dataclasses.replace(env, n_envs=n_envs or available_cpus())
     config = DSRLConfig(
         name,
         action_magnitude,

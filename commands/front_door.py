@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from common.errors import UserError
 
-MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+MISTAKE, INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from commands.simulation import agents_of, check_seed, load_checkpoint, steps_of
 from common.errors import UserError
 from envs.pool import Capture, EnvPool
-from rollouts.loop import EpisodeResult, run_episodes
+from rollouts.loop import run_episodes
 from rollouts.recording import write_video
 from rollouts.simulation import check_fits, simulation_of
 
@@ -45,11 +45,10 @@ def record(
     agent = list(agents_of(policy, sac, steps_of(policy, sac, ddim_steps), noise_scale).values())[-1]
     _, env_spec = simulation_of(policy.spec, task, horizon, render_size=(size, size))
 
-    def write(result: EpisodeResult) -> None:
-        path = output / f"ep{result.index + 1:02d}.mp4"
-        write_video(path, result)
-        print(f"wrote {path}: {'success' if result.success else 'failure'} after {result.length} steps")
-
     with EnvPool(env_spec, n_envs=1) as pool:
         check_fits(policy.spec, pool)
-        run_episodes(agent, pool, seed, range(n_episodes), Capture(frames_every=1), on_result=write)
+        for index in range(n_episodes):  # one at a time: an episode's frames may be gigabytes
+            result = run_episodes(agent, pool, seed, [index], Capture(frames_every=1))[0]
+            path = output / f"ep{index + 1:02d}.mp4"
+            write_video(path, result)
+            print(f"wrote {path}: {'success' if result.success else 'failure'} after {result.length} steps")

@@ -2,12 +2,14 @@
 
 import errno
 import logging
+import platform
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -91,6 +93,12 @@ class TrainCLI(LightningCLI):
             self._parser(self.subcommand).callback_keys.remove("progress")
         trainer = super().instantiate_trainer(**kwargs)
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu" and not _fast_bf16():
+            warnings.warn(
+                "bf16-mixed on a CPU without AVX-512: a product in bf16 takes up to 76 times as long as in fp32 "
+                "(docs/training.md). Give --trainer.precision 32-true.",
+                stacklevel=2,
+            )
         return trainer
 
     def _parse_ckpt_path(self) -> None:
@@ -144,6 +152,11 @@ def train(args: Sequence[str]) -> None:
             raise
         where = error.filename or "the run's files"
         raise UserError(f"cannot write {where}: {error.strerror}. Choose another folder, or make room.") from error
+
+
+def _fast_bf16() -> bool:
+    """Whether PyTorch has bf16 kernels for this CPU (AVX-512 without its bf16 instructions: not measured)."""
+    return platform.machine() not in ("x86_64", "AMD64") or "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def _seed(value: int | bool) -> int:

@@ -98,6 +98,7 @@ def check_config(config: DSRLConfig) -> None:
         "--learner.batch_size": learner.batch_size,
         "--learner.n_critics": learner.n_critics,
         "--learner.n_steps": learner.n_steps,
+        "--learner.kl_target": learner.kl_target,
         "--learner.learning_rate": learner.learning_rate,
         "--learner.actor_delay": learner.actor_delay,
         "--learner.distill_steps": learner.distill_steps,
@@ -110,26 +111,32 @@ def check_config(config: DSRLConfig) -> None:
     for name, value in positive.items():
         if not value > 0:
             raise UserError(f"{name} is {value}; it must be > 0.")
-    not_negative = {
+    not_negative: dict[str, float | None] = {
         "--seed": config.seed,
         "--train_steps": config.train_steps,
         "--warm_start.critic_updates": config.warm_start.critic_updates,
         "--learner.min_ent_coef": learner.min_ent_coef,
+        "--learner.pessimism": learner.pessimism,
+        "--learner.target_pessimism": learner.target_pessimism,
         "--learner.kl_open_steps": learner.kl_open_steps,
         "--evaluation.report_episodes": evaluation.report_episodes,
         "--evaluation.constant_candidates": evaluation.constant_candidates,
     }
-    for name, value in not_negative.items():
-        if not value >= 0:
-            raise UserError(f"{name} is {value}; it must be >= 0.")
+    for name, least in not_negative.items():
+        if least is not None and not least >= 0:
+            raise UserError(f"{name} is {least}; it must be >= 0.")
     shares = {"--learner.gamma": learner.gamma, "--learner.tau": learner.tau, "--learner.actor_tau": learner.actor_tau}
     for name, share in shares.items():
         if share is not None and not 0 < share <= 1:
             raise UserError(f"{name} is {share}; it must be in (0, 1].")
     if not learner.hidden_sizes or min(learner.hidden_sizes) < 1:
         raise UserError(f"--learner.hidden_sizes is {learner.hidden_sizes}; give layers of 1 or more, e.g. [256, 256].")
-    if not re.fullmatch(r"auto|(auto_)?[0-9.]+(e-?[0-9]+)?", str(learner.ent_coef)):
-        raise UserError(f"--learner.ent_coef is {learner.ent_coef}; give a number, auto, or auto_<start>: auto_0.1.")
+    number = re.fullmatch(r"auto|(auto_)?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", str(learner.ent_coef))
+    if not number or (number[1] and float(str(learner.ent_coef).removeprefix("auto_")) == 0):
+        raise UserError(
+            f"--learner.ent_coef is {learner.ent_coef}; give a number >= 0, auto, or auto_<start> from a start > 0: "
+            "auto_0.1."
+        )
     demonstrations = config.demonstrations
     if demonstrations.fraction is not None and not 0 <= demonstrations.fraction < 1:
         raise UserError(f"--demonstrations.fraction is {demonstrations.fraction}; it must be in [0, 1).")

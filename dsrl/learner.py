@@ -113,14 +113,17 @@ class SteeringSAC(SAC):
         return [torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True)]
 
     def _demonstrated(self, batch_size: int) -> int:
-        """How many transitions of a minibatch come from the demonstrations."""
+        """How many transitions of each of a train call's minibatches come from the demonstrations."""
         if self.demonstrations is None:
             return 0
-        fraction = self.demonstration_fraction
-        if fraction is None:
+        if self.demonstration_fraction is None:
+            # As in one draw from both buffers; rounded, a small share would never be drawn.
             demonstrated = self.demonstrations.size()
-            fraction = demonstrated / (demonstrated + self.replay_buffer.size() * self.replay_buffer.n_envs)
-        return min(round(fraction * batch_size), batch_size - 1)
+            rest = self.replay_buffer.size() * self.replay_buffer.n_envs
+            n = int(self.replay_buffer.rng.binomial(batch_size, demonstrated / (demonstrated + rest)))
+        else:
+            n = round(self.demonstration_fraction * batch_size)
+        return min(n, batch_size - 1)
 
     def _draw(self, buffer: ChunkReplayBuffer, n: int, size: int) -> list[torch.Tensor]:
         data = buffer.gather(*buffer.draw(n * size, self.replay_buffer.rng))

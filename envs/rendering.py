@@ -12,6 +12,7 @@ from common.errors import UserError
 
 # MuJoCo's name of a backend -> the library that it loads, in order of preference: EGL uses a GPU where there is one.
 _BACKENDS = {"egl": "EGL", "osmesa": "OSMesa"}
+_PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
 
 
 def choose_gl() -> str | None:
@@ -40,13 +41,14 @@ class CameraRenderer:
             size: (height, width) in pixels.
 
         Raises:
-            UserError: no GL library is installed, or the model has no such camera.
+            UserError: no GL library is installed, the one that is does not work, or the model has no such camera.
         """
         backend = choose_gl()
         if backend is None:
             raise UserError(
                 "rendering needs a GL library and this machine has neither EGL nor OSMesa. On Debian or Ubuntu: "
-                "'apt-get install -y libegl1' (uses a GPU where there is one) or 'apt-get install -y libosmesa6'."
+                f"'apt-get install -y {_PACKAGES['egl']}' (uses a GPU where there is one) or "
+                f"'apt-get install -y {_PACKAGES['osmesa']}'."
             )
         import mujoco
 
@@ -57,7 +59,14 @@ class CameraRenderer:
         model.vis.global_.offheight = max(model.vis.global_.offheight, height)
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
         # mujoco.Renderer would use the backend that was chosen when mujoco was first imported, by whomever.
-        self._gl = importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
+        try:
+            self._gl = importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
+        except Exception as error:  # whatever this machine's driver makes PyOpenGL raise
+            other = "osmesa" if backend == "egl" else "egl"
+            raise UserError(
+                f"rendering by {backend} is installed and does not work here ({error}). Mend its driver, or install "
+                f"the other library ('apt-get install -y {_PACKAGES[other]}') and set MUJOCO_GL={other}."
+            ) from error
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)

@@ -14,21 +14,20 @@ CONTROL_RATE = 20  # env steps per second: a video of every step plays in real t
 HOLD_SECONDS = 1.0
 
 
-def write_video(path: Path, result: EpisodeResult, label: str = "") -> None:
+def write_video(path: Path, result: EpisodeResult) -> None:
     """Write one episode's frames, each marked with its step and the last with the outcome, held for a second.
 
     Args:
         path: the .mp4 file; it appears whole or not at all.
         result: an episode captured with a frame per env step.
-        label: text before the step count.
 
     Raises:
         UserError: the video could not be written whole.
     """
     assert result.frames
     outcome = "SUCCESS" if result.success else "FAILURE"
-    frames = [_marked(frame, f"{label} step {step}".strip()) for step, frame in enumerate(result.frames)]
-    last = _marked(result.frames[-1], f"{label} step {result.length} {outcome}".strip())
+    frames = [_marked(frame, f"step {step}") for step, frame in enumerate(result.frames)]
+    last = _marked(result.frames[-1], f"step {result.length} {outcome}")
     frames += [last] * round(HOLD_SECONDS * CONTROL_RATE)
     height, width, _ = last.shape
     with atomic_path(path) as partial:

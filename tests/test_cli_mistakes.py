@@ -1,8 +1,10 @@
 """A user's mistake ends with one message on stderr and exit status 2, whichever command it reaches first."""
 
 import json
+import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from commands.train import train
 from envs.tasks import default_env_args
 from tests.training_toy import OBS_DIMS, ROOT, ForkServer, fit_line, write_toy_dataset
 
@@ -126,6 +129,18 @@ def test_bad_flags(cli_server: ForkServer, data: Path, tmp_path: Path, fault: st
     message = one_message(*cli_server.run(fit_line(tmp_path / "run", data, **flags)))
     assert expected in message
     assert not list((tmp_path / "run").glob("*.ckpt"))
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_bf16_on_a_cpu_without_kernels_for_it_is_warned_of(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: bool
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512" if kernels else "AVX2")
+    line = fit_line(tmp_path / "run", data, trainer__precision="bf16-mixed", trainer__fast_dev_run=1)
+    with warnings.catch_warnings(record=True) as caught:
+        train([str(word) for word in line])
+    assert any("bf16-mixed on a CPU" in str(warning.message) for warning in caught) != kernels
 
 
 def test_a_checkpoint_of_other_dimensions(cli_server: ForkServer, trained: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def run(
 
 
 def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "run"
     run(checkpoint, output)
@@ -88,7 +88,9 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     assert yaml.safe_load((output / "config.yaml").read_text()) == config, "a refused resume leaves it alone"
     with pytest.raises(UserError, match="holds a run already"):
         run(checkpoint, output)
+    monkeypatch.setattr("envs.pool.available_cpus", lambda: available_cpus() + 1)
     run(checkpoint, output, train_steps=160, resume=True)
+    assert yaml.safe_load((output / "config.yaml").read_text())["env"] == config["env"], "as many on another machine"
     assert (output / "metrics.csv").read_text().count("\n") > 3
     evaluate(
         checkpoint, sac=output / "sac_best.zip", n_episodes=2, n_envs=2, horizon=20, output=tmp_path / "results.json"

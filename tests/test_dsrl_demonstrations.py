@@ -86,10 +86,15 @@ def test_minibatches_hold_the_asked_share(data: Path, tmp_path: Path, fraction: 
     shares = []
     for _, actions, *_ in zip(*run.learner.batches(5, 64), strict=True):
         shares.append(int((actions.numpy()[:, None] == demonstrated[None]).all(axis=2).any(axis=1).sum()))
-    if fraction is None:  # as many as belong to them among all transitions
-        fraction = len(demonstrated) / (run.learner.replay_buffer.size() * 2 + len(demonstrated))
-        assert fraction > 1 / 64
-    assert shares == [min(round(64 * fraction), 63)] * 5  # the run's own transitions always have a part
+    if fraction is not None:
+        assert shares == [min(round(64 * fraction), 63)] * 5  # the run's own transitions always have a part
+        return
+    # As often as one draw from both buffers would give them, also where a minibatch of 2 has less than half of one.
+    fraction = len(demonstrated) / (run.learner.replay_buffer.size() * 2 + len(demonstrated))
+    assert 0 < fraction < 1 / 4
+    for size in (2, 64):
+        drawn = [run.learner._demonstrated(size) for _ in range(2000)]
+        assert np.mean(drawn) == pytest.approx(size * fraction, rel=0.2)
 
 
 @pytest.mark.parametrize("algorithm", ["prior", "na"])

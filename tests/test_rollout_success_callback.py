@@ -1,5 +1,6 @@
 """Success rate during training: what is rolled out, when, and what a crash leaves behind."""
 
+from ctypes.util import find_library
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,20 @@ def test_film_strip_shows_an_episode_in_tensorboard(tmp_path: Path) -> None:
     reader.Reload()
     image = reader.Images("rollout/episode_0")[0]
     assert (image.width, image.height) == (3 * 128, 128)
+
+
+@pytest.mark.skipif(not find_library("EGL"), reason="EGL is not installed")
+def test_training_goes_on_without_a_film_strip_where_rendering_does_not_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")  # installed, and no such device
+    rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4, ddim_steps=1, film_strip=3)
+    run = Run(tmp_path, rollout, epochs=2)
+    with pytest.warns(UserWarning, match="no film strip in TensorBoard: rendering by egl is installed and") as caught:
+        run.fit()
+    assert sum("no film strip" in str(warning.message) for warning in caught) == 1
+    assert len(run.scalars(METRIC)) == 2
 
 
 def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
