@@ -70,7 +70,7 @@ class EnvPool:
         cpus = available_cpus()
         self.spec = spec
         self.n_envs = n_envs if n_envs is not None else min(_ENVS_PER_WORKER * cpus, _MOST_ENVS)
-        workers = min(n_workers or cpus, self.n_envs)
+        workers = self.n_workers = min(n_workers or cpus, self.n_envs)
         self._pending: set[int] = set()
         self._workers: list[_Worker] = []
         self._of_env: list[_Worker] = []

@@ -11,6 +11,9 @@ from envs.pool import EnvPool
 from envs.tasks import episode_generator, episode_seed
 
 _NOTHING = Capture()
+# Requests per worker that may still be under way when the agent decides. Two keep a worker busy meanwhile; more would
+# split the decisions into smaller batches, each of which costs about as much (docs/simulation.md).
+_UNDER_WAY = 2
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def run_episodes(
     """Run the episodes ``indices`` of an evaluation with ``seed``, each from its own initial state.
 
     Every index is run exactly once, to its end: at any number of environments the initial states are the same, and
-    short episodes are not preferred. The agent decides for all environments that have answered in one batch.
+    short episodes are not preferred. The agent decides for many environments in one batch: it waits for answers until
+    the workers are about to have nothing to do.
 
     Args:
         agent: chooses actions.
@@ -111,8 +115,8 @@ def run_episodes(
     try:
         for i in range(pool.n_envs):
             begin(i)
+        ready: list[int] = []
         while runs:
-            ready: list[int] = []
             for i, reply in pool.wait():
                 run = runs[i]
                 run.replies.append(reply)
@@ -124,11 +128,12 @@ def run_episodes(
                         on_result(result)
                 else:
                     ready.append(i)
-            if ready:
+            if ready and len(runs) - len(ready) <= _UNDER_WAY * pool.n_workers:
                 obs = np.stack([runs[i].replies[-1].obs for i in ready])
                 chunks = agent.act(obs, [runs[i].episode for i in ready])
                 for i, chunk in zip(ready, chunks, strict=True):
                     pool.step(i, chunk, capture)
+                ready = []
     except BaseException:
         pool.discard()
         raise

@@ -17,7 +17,7 @@ class ToyPool:
     """``n_envs`` planes in this process, with ``EnvPool``'s messages. Observes goal - position and step / horizon."""
 
     def __init__(self, n_envs: int = 2, horizon: int = 12, radius: float = 0.5) -> None:
-        self.n_envs, self.horizon, self.radius = n_envs, horizon, radius
+        self.n_envs, self.n_workers, self.horizon, self.radius = n_envs, n_envs, horizon, radius
         self.obs_dim, self.action_dim = 3, 2
         self.offset = np.zeros((n_envs, 2))
         self.clock = np.zeros(n_envs, dtype=int)

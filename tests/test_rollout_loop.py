@@ -71,6 +71,14 @@ def test_every_episode_runs_once_and_is_told_once(pools: list[EnvPool]) -> None:
     assert run_episodes(agent, pools[1], 0, []) == []
 
 
+def test_decisions_wait_for_a_batch_while_the_worker_has_work() -> None:
+    agent = NoisyDescent()
+    with EnvPool(SPEC, 6, n_workers=1) as pool:
+        run_episodes(agent, pool, 0, range(18))
+    # Of six running episodes at most two are under way when the agent decides; fewer run at the end.
+    assert np.median(agent.batches) >= 4
+
+
 def test_a_trajectory_is_every_env_step(pools: list[EnvPool]) -> None:
     (result,) = run_episodes(NoisyDescent(), pools[0], 0, [4], Capture(trajectory=True))
     trajectory = result.trajectory
