@@ -2,9 +2,10 @@
 
     python -m benchmarks.dsrl_curves --runs docs/results/dsrl --output docs/dsrl_curves.png
 
-Reads the run folders below ``--runs``, named ``<task>_<variant>_s<seed>``: ``metrics.csv`` (evaluations of the actor's
+Reads the run folders below ``--runs``, named ``<task>_<learner>_s<seed>``: ``metrics.csv`` (evaluations of the actor's
 mean on selection episodes) and, where there is one, ``report.json`` (the baselines on fresh episodes). One column per
-task, one colour per variant, a line per seed; dashed: the base with N(0, I); dotted: the best baseline of any run.
+task (none for ``lift-strong`` and the like), one colour per learner, a line per seed; dashed: the base with N(0, I) in
+the first report; dotted: the best baseline of any run.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from matplotlib.figure import Figure
 
 from common.files import atomic_path
 
-NAME = re.compile(r"(?P<task>[a-z-]+)_(?P<variant>\w+)_s(?P<seed>\d+)")
+NAME = re.compile(r"(?P<task>[a-z]+)_(?P<variant>\w+)_s(?P<seed>\d+)")
+COLOURS = {"prior": "C0", "sac": "C1", "na": "C2"}
 BASE = "base, w ~ N(0, I)"
 ROWS = (
     ("success_rate", "eval/deterministic_success", "success"),
@@ -35,7 +37,6 @@ def read_column(rows: list[dict[str, str]], name: str) -> tuple[list[int], list[
 
 def draw_task(axes: list[Axes], task: str, runs: list[tuple[str, Path]]) -> None:
     """A column of panels: ``runs`` are (variant, folder)."""
-    colours = {variant: f"C{i}" for i, variant in enumerate(dict.fromkeys(variant for variant, _ in runs))}
     labelled: set[str] = set()
     baselines: list[dict[str, dict[str, float]]] = []
     for variant, folder in runs:
@@ -44,7 +45,7 @@ def draw_task(axes: list[Axes], task: str, runs: list[tuple[str, Path]]) -> None
         label = None if variant in labelled else variant
         labelled.add(variant)
         for panel, (_, column, _) in zip(axes, ROWS, strict=True):
-            panel.plot(*read_column(rows, column), "o-", color=colours[variant], label=label, markersize=3, alpha=0.8)
+            panel.plot(*read_column(rows, column), "o-", color=COLOURS[variant], label=label, markersize=3, alpha=0.8)
         if (folder / "report.json").exists():
             agents = json.loads((folder / "report.json").read_text())["agents"]
             found = {name: judged for name, judged in agents.items() if name.startswith("base")}

@@ -122,9 +122,9 @@ def check_config(config: DSRLConfig) -> None:
         "--evaluation.report_episodes": evaluation.report_episodes,
         "--evaluation.constant_candidates": evaluation.constant_candidates,
     }
-    for name, least in not_negative.items():
-        if least is not None and not least >= 0:
-            raise UserError(f"{name} is {least}; it must be >= 0.")
+    for name, given in not_negative.items():
+        if given is not None and not given >= 0:
+            raise UserError(f"{name} is {given}; it must be >= 0.")
     shares = {"--learner.gamma": learner.gamma, "--learner.tau": learner.tau, "--learner.actor_tau": learner.actor_tau}
     for name, share in shares.items():
         if share is not None and not 0 < share <= 1:
