@@ -58,7 +58,7 @@ def make_fast(
 ) -> SteeringSAC:
     """The learner with stock SAC's network sizes and losses."""
     venv = DummyVecEnv([lambda: SpacesOnly(obs_dim, action_dim)])
-    kwargs = {"net_arch": hidden, "n_critics": n_critics, "optimizer_kwargs": {"fused": True}}
+    kwargs = {"net_arch": hidden, "n_critics": n_critics}
     return SteeringSAC(
         SteeringPolicy,
         venv,

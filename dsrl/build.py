@@ -38,7 +38,6 @@ def policy_kwargs(config: LearnerConfig, action_magnitude: float) -> dict[str, A
         "prior_scale": (config.prior_scale or 1.0) / action_magnitude,
         "noise_critic": config.algorithm == "na",
         "average_actor": config.actor_tau is not None,
-        "optimizer_kwargs": {"fused": True},
     }
 
 

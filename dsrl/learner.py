@@ -14,11 +14,14 @@ from stable_baselines3 import SAC
 from torch.nn import functional as F
 
 from common.compilation import COMPILE_MODES, Compilation
+from dsrl.fused_adam import FusedAdam
 from dsrl.networks import SteeringPolicy
 from dsrl.replay import ChunkReplayBuffer
 
 # Everything with matrix products in it; backward passes are compiled along with what they belong to.
 COMPILED = ("td_target", "critic_loss", "actor_loss")
+# Rebuilt, or kept in the run's state: not part of SB3's archive.
+UNSAVED = ("weights", "generator", "sums", "counts", "demonstrations")
 
 
 class SteeringSAC(SAC):
@@ -67,6 +70,12 @@ class SteeringSAC(SAC):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        if self.log_ent_coef is not None:
+            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=self.lr_schedule(1))  # type: ignore[list-item]
+        # Walking through a network for its parameters takes longer than moving them.
+        self.weights: dict[str, list[torch.Tensor]] = {
+            name: list(network.parameters()) for name, network in self.policy.named_children()
+        }
         self.generator = torch.Generator(self.device).manual_seed(self.seed or 0)
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, int] = {}
@@ -76,7 +85,7 @@ class SteeringSAC(SAC):
                 setattr(self, name, compiled)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "generator", "sums", "counts", "demonstrations", *COMPILED]
+        return [*super()._excluded_save_params(), *UNSAVED, *COMPILED]
 
     def act(self, obs: np.ndarray, eps: np.ndarray) -> np.ndarray:
         """The actor's draw at standard normal ``eps`` (n, A): scaled noise (n, A) in [-1, 1], as the buffer stores it,
@@ -140,14 +149,14 @@ class SteeringSAC(SAC):
             loss, penalty, q_pi = self.actor_loss(obs, eps, coef)
             self.policy.actor.optimizer.zero_grad()
             # Only the actor's own gradients are computed: the critics' would be thrown away.
-            loss.backward(inputs=list(self.policy.actor.parameters()))
+            loss.backward(inputs=self.weights["actor"])
             self.policy.actor.optimizer.step()
             if self.actor_tau is not None:
-                _follow(self.policy.average_actor, self.policy.actor, self.actor_tau)
+                _follow(self.weights["average_actor"], self.weights["actor"], self.actor_tau)
             if self.ent_coef_optimizer is not None:
                 self._update_coefficient(penalty.detach())
             self._log(actor_loss=loss, q_pi=q_pi, penalty=penalty.mean(), ent_coef=coef)
-        _follow(self.policy.critic_target, self.policy.critic, self.tau)
+        _follow(self.weights["critic_target"], self.weights["critic"], self.tau)
 
     def actor_critic(self) -> Any:
         """The critics over noise that the actor climbs."""
@@ -226,9 +235,9 @@ class SteeringSAC(SAC):
 
 
 @torch.no_grad()
-def _follow(average: torch.nn.Module, online: torch.nn.Module, tau: float) -> None:
+def _follow(average: list[torch.Tensor], online: list[torch.Tensor], tau: float) -> None:
     """Polyak's step: ``average`` moves towards ``online`` by ``tau``."""
-    torch._foreach_lerp_(list(average.parameters()), list(online.parameters()), tau)
+    torch._foreach_lerp_(average, online, tau)
 
 
 def aggregate(values: torch.Tensor, pessimism: float | None) -> torch.Tensor:

@@ -16,6 +16,8 @@ from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 from torch.nn import functional as F
 
+from dsrl.fused_adam import FusedAdam
+
 ActorKind = Literal["squashed", "prior"]
 
 
@@ -29,11 +31,11 @@ class SquashedActor(Actor):
     def sample(self, obs: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled noise (B, A) for standard normal ``eps`` (B, A), and its log probability (B, 1)."""
         mean, log_std, _ = self.get_action_dist_params(obs)
-        action = torch.tanh(mean + log_std.exp() * eps)
-        gaussian = -0.5 * eps.pow(2) - log_std - 0.5 * math.log(2 * math.pi)
-        # The change of variables of the tanh, with SB3's epsilon.
-        log_prob = (gaussian - torch.log(1 - action.pow(2) + 1e-6)).sum(dim=1, keepdim=True)
-        return action, log_prob
+        action = torch.tanh(torch.addcmul(mean, log_std.exp(), eps))
+        gaussian = -0.5 * (eps.pow(2).sum(dim=1, keepdim=True) + eps.shape[1] * math.log(2 * math.pi))
+        # The change of variables: the scale's, and the tanh's with SB3's epsilon.
+        change = (log_std + torch.log(1 + 1e-6 - action.pow(2))).sum(dim=1, keepdim=True)
+        return action, gaussian - change
 
 
 class PriorActor(Actor):
@@ -164,7 +166,7 @@ class SteeringPolicy(SACPolicy):
         self.layer_norm = layer_norm
         self.has_noise_critic = noise_critic
         self.has_average_actor = average_actor
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"optimizer_class": FusedAdam, **kwargs})
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
