@@ -51,6 +51,7 @@ def dsrl(
 
     from commands.simulation import load_checkpoint
     from dsrl.archive import read_steering
+    from dsrl.build import check_config
     from dsrl.report import write_report
     from dsrl.trainer import Trainer
     from envs.pool import EnvPool, available_cpus
@@ -88,6 +89,7 @@ def dsrl(
         demonstrations,
         evaluation,
     )
+    check_config(config)
     check_writable(folder / "config.yaml")
     with EnvPool(env_spec, env.n_envs) as pool:
         check_fits(policy.spec, pool)

@@ -134,6 +134,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint: 
         dsrl(checkpoint, ddim_steps=2, output=tmp_path / "file" / "run")
 
 
+def test_a_refused_setting_leaves_no_folder(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--utd is 0"):
+        dsrl(checkpoint, ddim_steps=2, output=tmp_path / "run", utd=0)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_device_that_is_not_there(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="--device is cuda: expected auto, cpu or cuda"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from cli import COMMANDS
 from commands.front_door import run
@@ -106,6 +107,20 @@ def test_checkpoint_of_another_tasks_dims_is_refused(tmp_path: Path, capsys: pyt
     error = capsys.readouterr().err
     assert "object" in error
     assert "14" in error
+
+
+def test_plot_draws_every_run_below_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for version, steps in (("version_0", range(5)), ("version_1", range(5, 9))):  # a run and its resumption
+        with SummaryWriter(str(tmp_path / "runs" / version)) as writer:
+            for step in steps:
+                writer.add_scalar("train/loss", 1 / (step + 1), step)
+    assert run(COMMANDS, ["plot", f"--logdir={tmp_path / 'runs'}", f"--output={tmp_path / 'plot.svg'}"]) == 0
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert all(f"<!-- {text} -->" in drawn for text in ("train/loss", "version_0", "version_1"))
+    line = ["plot", f"--logdir={tmp_path / 'runs'}", f"--output={tmp_path / 'plot.png'}", "--tags=[val/loss]"]
+    assert run(COMMANDS, line) == 2
+    assert "no scalars val/loss" in capsys.readouterr().err
+    assert not (tmp_path / "plot.png").exists()
 
 
 def test_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
