@@ -140,6 +140,8 @@ class RolloutSuccess(Callback):
         except UserError as error:  # a decoration: no reason to end the training
             warnings.warn(f"no film strip in TensorBoard: {error}", stacklevel=2)
             self.film_strip = 0
+            self._filming_pool.close()
+            self._filming_pool = None
             return
         strip = _film_strip(result, self.film_strip)
         logger.experiment.add_image("rollout/episode_0", strip, step, dataformats="HWC")
