@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from common.files import atomic_path
 
 NAME = re.compile(r"(?P<task>[a-z]+)_(?P<variant>\w+)_s(?P<seed>\d+)")
-COLOURS = {"prior": "C0", "sac": "C1", "na": "C2"}
+COLOURS = {"prior": "C0", "sac": "C1", "na": "C2", "sac_demo": "C3"}
 BASE = "base, w ~ N(0, I)"
 ROWS = (
     ("success_rate", "eval/deterministic_success", "success"),
