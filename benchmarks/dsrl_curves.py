@@ -45,7 +45,9 @@ def draw_task(axes: list[Axes], task: str, runs: list[tuple[str, Path]]) -> None
         label = None if variant in labelled else variant
         labelled.add(variant)
         for panel, (_, column, _) in zip(axes, ROWS, strict=True):
-            panel.plot(*read_column(rows, column), "o-", color=COLOURS[variant], label=label, markersize=3, alpha=0.8)
+            panel.plot(
+                *read_column(rows, column), "o-", color=COLOURS.get(variant, "C4"), label=label, markersize=3, alpha=0.8
+            )
         if (folder / "report.json").exists():
             agents = json.loads((folder / "report.json").read_text())["agents"]
             found = {name: judged for name, judged in agents.items() if name.startswith("base")}

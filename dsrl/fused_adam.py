@@ -1,6 +1,6 @@
 """Adam for the small networks of an update loop, where torch's own spends more time in Python than in its kernel."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,20 +13,27 @@ class FusedAdam(torch.optim.Adam):
     step (parameters with gradients, their moments, groups by device) is collected once.
     """
 
-    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float = 1e-3, **kwargs: Any) -> None:
-        super().__init__(params, lr=lr, **{**kwargs, "fused": True})
+    def __init__(
+        self,
+        params: Iterable[torch.nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, fused=True)
         self._moments: tuple[list[torch.Tensor], ...] | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._moments = None  # a loaded state has tensors of its own
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self) -> None:  # type: ignore[override]
         for parameter in self.param_groups[0]["params"]:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         (group,) = self.param_groups
         parameters = group["params"]
         if self._moments is None:

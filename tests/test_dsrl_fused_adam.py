@@ -25,10 +25,14 @@ def take_steps(optimizer: torch.optim.Optimizer, seed: int) -> None:
         optimizer.step()
 
 
+def make(kind: type[torch.optim.Adam], weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return FusedAdam(weights, lr=0.1) if kind is FusedAdam else torch.optim.Adam(weights, lr=0.1, fused=True)
+
+
 def expected() -> list[torch.nn.Parameter]:
     """After two rounds of steps of torch's own, the second at another rate."""
     weights = parameters()
-    optimizer = torch.optim.Adam(weights, lr=0.1, fused=True)
+    optimizer = make(torch.optim.Adam, weights)
     take_steps(optimizer, 1)
     optimizer.param_groups[0]["lr"] = 0.02
     take_steps(optimizer, 2)
@@ -37,7 +41,7 @@ def expected() -> list[torch.nn.Parameter]:
 
 def test_steps_are_those_of_torch() -> None:
     weights = parameters()
-    optimizer = FusedAdam(weights, lr=0.1)
+    optimizer = make(FusedAdam, weights)
     take_steps(optimizer, 1)
     optimizer.param_groups[0]["lr"] = 0.02
     take_steps(optimizer, 2)
@@ -48,12 +52,12 @@ def test_steps_are_those_of_torch() -> None:
 @pytest.mark.parametrize("second", [FusedAdam, torch.optim.Adam])
 def test_a_stored_state_goes_on_in_either(first: type[torch.optim.Adam], second: type[torch.optim.Adam]) -> None:
     weights = parameters()
-    before = first(weights, lr=0.1, fused=True)
+    before = make(first, weights)
     take_steps(before, 1)
-    after = second(weights, lr=0.1, fused=True)
+    after = make(second, weights)
     take_steps(after, 3)  # moments of its own, which the loaded ones replace
     trained = parameters()
-    take_steps(first(trained, lr=0.1, fused=True), 1)
+    take_steps(make(first, trained), 1)
     with torch.no_grad():
         for weight, value in zip(weights, trained, strict=True):
             weight.copy_(value)
