@@ -21,8 +21,6 @@ import numpy as np
 import torch
 
 from common.files import atomic_path
-from demonstrations.collection import EXPERTS
-from demonstrations.manner import draw_manner
 from envs import robosuite_v141
 from envs.action_chunk import ActionChunkEnv
 from envs.osc_kernel import Goal
@@ -30,6 +28,8 @@ from envs.pool import EnvPool, EnvSpec, available_cpus
 from envs.robosuite_env import RobosuiteEnv
 from envs.stepping import FusedStepping
 from envs.tasks import TASKS, default_env_args, episode_generator, episode_seed, task_of
+from experts.collection import EXPERTS
+from experts.manner import draw_manner
 from policies import load_policy
 from rollouts.agents import DiffusionAgent
 from rollouts.loop import Agent, Episode, run_episodes

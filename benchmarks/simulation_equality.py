@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from common.files import atomic_path
-from demonstrations.collection import EXPERTS
-from demonstrations.manner import draw_manner
 from envs import robosuite_v141
 from envs.pool import EnvPool, EnvSpec
 from envs.robosuite_env import RobosuiteEnv
 from envs.tasks import TASKS, default_env_args, episode_generator, episode_seed
+from experts.collection import EXPERTS
+from experts.manner import draw_manner
 from policies import load_policy
 from rollouts.agents import DiffusionAgent
 from rollouts.loop import run_episodes

@@ -19,8 +19,8 @@ def download(
         url: a mirror's address of the file (default: the address in robomimic's registry).
     """
     from common.errors import UserError
+    from datamodules.download import fetch, official_url
     from datamodules.hdf5 import DatasetFile
-    from demonstrations.download import fetch, official_url
 
     output = output or Path("data") / f"{task}_{dataset_type}.hdf5"
     url = url or official_url(task, dataset_type)

@@ -10,7 +10,7 @@ def inspect(dataset: Path) -> None:
         dataset: the hdf5 file.
     """
     from common.errors import UserError
-    from demonstrations.inspection import print_report, survey
+    from datamodules.inspection import print_report, survey
 
     report = survey(dataset)
     print_report(report)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.errors import UserError
-from demonstrations.inspection import survey
+from datamodules.inspection import survey
 
 
 def problems(path: str | Path) -> list[str]:

@@ -11,9 +11,9 @@ import pytest
 
 from commands.download import download
 from common.errors import UserError
+from datamodules import download as downloading
+from datamodules.download import fetch, official_url, partial_path
 from datamodules.hdf5 import DatasetFile, Demonstration, write_dataset
-from demonstrations import download as downloading
-from demonstrations.download import fetch, official_url, partial_path
 
 
 class Server(ThreadingHTTPServer):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demonstrations.expert import DOWN, Scene, limited, rotation_from_quat, rotation_vector, wrap_angle, yaw_of
+from experts.expert import DOWN, Scene, limited, rotation_from_quat, rotation_vector, wrap_angle, yaw_of
 
 angles = st.floats(-3.0, 3.0)
 

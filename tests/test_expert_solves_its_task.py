@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from demonstrations.collection import EXPERTS, RECORDED_KEYS, ExpertAgent
-from demonstrations.manner import OPERATORS, Style, draw_manner
 from envs.messages import EnvSpec
 from envs.pool import EnvPool
 from envs.tasks import default_env_args
+from experts.collection import EXPERTS, RECORDED_KEYS, ExpertAgent
+from experts.manner import OPERATORS, Style, draw_manner
 from rollouts.loop import EpisodeResult, run_episodes
 
 N_EPISODES = 8

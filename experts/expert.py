@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demonstrations.manner import Manner
+from experts.manner import Manner
 
 # What one unit of action means to robosuite's OSC_POSE controller (its `output_max`).
 METRES_PER_UNIT = 0.05

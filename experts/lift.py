@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from demonstrations.expert import CLOSE, OPENED_WIDTH, Expert, Scene, Target, up, wrap_angle
+from experts.expert import CLOSE, OPENED_WIDTH, Expert, Scene, Target, up, wrap_angle
 
 GRASPED_WIDTH = 0.046  # fingers closer than this hold the cube, whose edge measures 40 to 44 mm
 MISSED_WIDTH = 0.034

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 
-from demonstrations.expert import CLOSE, OPENED_WIDTH, Expert, Scene, Target, wrap_angle
+from experts.expert import CLOSE, OPENED_WIDTH, Expert, Scene, Target, wrap_angle
 
 PEG = np.array([0.23, 0.10])
 HANDLE = (

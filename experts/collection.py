@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from datamodules.hdf5 import Demonstration
-from demonstrations.can import CanExpert
-from demonstrations.expert import Expert
-from demonstrations.lift import LiftExpert
-from demonstrations.manner import Style, draw_manner
-from demonstrations.square import SquareExpert
 from envs.messages import Capture
 from envs.pool import EnvPool
+from experts.can import CanExpert
+from experts.expert import Expert
+from experts.lift import LiftExpert
+from experts.manner import Style, draw_manner
+from experts.square import SquareExpert
 from rollouts.loop import Episode, EpisodeResult, run_episodes
 
 EXPERTS: dict[str, type[Expert]] = {"lift": LiftExpert, "can": CanExpert, "square": SquareExpert}

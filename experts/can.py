@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from demonstrations.expert import CLOSE, OPENED_WIDTH, Expert, Scene, Target, up
+from experts.expert import CLOSE, OPENED_WIDTH, Expert, Scene, Target, up
 
 GRASPED_WIDTH = 0.055  # fingers closer than this hold the can
 MISSED_WIDTH = 0.030
