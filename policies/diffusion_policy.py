@@ -9,7 +9,7 @@ from torch.nn.functional import mse_loss
 from common.errors import UserError
 from policies.normalizer import MinMaxNormalizer
 from policies.rows import pad_rows
-from policies.schedule import cosine_alphas_cumprod, ddim_plan, ddim_timesteps, training_target
+from policies.schedule import DDIMStep, cosine_alphas_cumprod, ddim_plan, ddim_timesteps, training_target
 from policies.spec import PolicySpec
 from policies.storage import read_policy, write_policy
 
@@ -24,8 +24,6 @@ class DiffusionPolicy(nn.Module):
         spec: dimensions, network and diffusion settings.
     """
 
-    alphas_cumprod: Tensor
-
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__()
         self.spec = spec
@@ -36,7 +34,9 @@ class DiffusionPolicy(nn.Module):
         # Each position in the window has its own range, as in the seed recipe (the window is flattened there).
         self.action_normalizer = MinMaxNormalizer((spec.pred_horizon, spec.action_dim))
         alphas_cumprod = cosine_alphas_cumprod(spec.diffusion.num_train_timesteps)
-        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+        # Plain numbers: a tensor's would have to be fetched from the device at every step of every decode.
+        self.alphas_cumprod: list[float] = alphas_cumprod.tolist()
+        self._plans: dict[int, list[DDIMStep]] = {}
         self.register_buffer("_signal", alphas_cumprod.sqrt().float(), persistent=False)
         self.register_buffer("_noise", (1 - alphas_cumprod).sqrt().float(), persistent=False)
 
@@ -85,11 +85,9 @@ class DiffusionPolicy(nn.Module):
             (B, pred_horizon, action_dim) actions in [-1, 1].
         """
         diffusion = self.spec.diffusion
-        steps = diffusion.ddim_steps if ddim_steps is None else ddim_steps
-        plan = ddim_plan(self.alphas_cumprod, ddim_timesteps(diffusion.num_train_timesteps, steps, diffusion.spacing))
         normalized_obs = pad_rows(self.normalize_obs(obs))
         sample = pad_rows(noise)
-        for step in plan:
+        for step in self._plan(diffusion.ddim_steps if ddim_steps is None else ddim_steps):
             timestep = torch.full((len(sample),), step.timestep, dtype=torch.long, device=obs.device)
             predicted = self.network(sample, timestep, normalized_obs)
             clean, epsilon = step.clean_and_noise(sample, predicted, diffusion.prediction)
@@ -97,6 +95,14 @@ class DiffusionPolicy(nn.Module):
                 clean = clean.clamp(-1, 1)
             sample = step.signal_out * clean + step.noise_out * epsilon
         return self.action_normalizer.denormalize(sample[: len(noise)]).clamp(-1, 1)
+
+    def _plan(self, ddim_steps: int) -> list[DDIMStep]:
+        """The coefficients of ``ddim_steps`` denoising steps, made once."""
+        if ddim_steps not in self._plans:
+            diffusion = self.spec.diffusion
+            timesteps = ddim_timesteps(diffusion.num_train_timesteps, ddim_steps, diffusion.spacing)
+            self._plans[ddim_steps] = ddim_plan(self.alphas_cumprod, timesteps)
+        return self._plans[ddim_steps]
 
     def sample(self, obs: Tensor, generator: torch.Generator | None = None, ddim_steps: int | None = None) -> Tensor:
         """``decode`` of standard normal noise: (B, obs_dim) -> (B, pred_horizon, action_dim)."""

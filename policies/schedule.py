@@ -1,6 +1,7 @@
 """The diffusion process: cosine noise schedule, forward noising, deterministic DDIM."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,9 +103,9 @@ class DDIMStep:
         return clean, self.noise_in * sample + self.signal_in * predicted
 
 
-def ddim_plan(alphas_cumprod: Tensor, timesteps: list[int]) -> list[DDIMStep]:
+def ddim_plan(alphas_cumprod: Sequence[float], timesteps: list[int]) -> list[DDIMStep]:
     """Coefficients for a descending list of timesteps; the last step ends at the clean sample."""
-    levels = [float(alphas_cumprod[t]) for t in timesteps] + [1.0]
+    levels = [alphas_cumprod[t] for t in timesteps] + [1.0]
     return [
         DDIMStep(t, math.sqrt(now), math.sqrt(1 - now), math.sqrt(after), math.sqrt(1 - after))
         for t, now, after in zip(timesteps, levels[:-1], levels[1:], strict=True)

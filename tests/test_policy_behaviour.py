@@ -98,6 +98,19 @@ def test_ddim_is_the_closed_form_map_of_the_gaussian_case(prediction: str) -> No
     assert torch.allclose(decoded, (MEAN + gain * (noise + offset)).clamp(-1, 1), atol=1e-5, rtol=1e-4)
 
 
+def test_decoding_never_waits_for_the_device() -> None:
+    # The meta device has no values, so that whatever a host would have to read of it raises.
+    policy = make_policy().to("meta")
+    decoded = policy.decode(torch.zeros(6, 5, device="meta"), torch.zeros(6, 4, 7, device="meta"), ddim_steps=10)
+    assert decoded.shape == (6, 4, 7)
+
+
+def test_no_tensor_of_a_policy_is_in_double_precision() -> None:
+    policy = make_policy()
+    tensors = [*policy.parameters(), *policy.buffers()]
+    assert all(tensor.dtype != torch.float64 for tensor in tensors), "which not every accelerator has"
+
+
 def test_timesteps() -> None:
     assert ddim_timesteps(100, 10, "leading") == [90, 80, 70, 60, 50, 40, 30, 20, 10, 0]
     assert ddim_timesteps(100, 10, "trailing") == [99, 89, 79, 69, 59, 49, 39, 29, 19, 9]
@@ -185,7 +198,7 @@ def test_loss_is_the_error_of_the_prediction(prediction: str) -> None:
     policy = make_policy(oracle(prediction), prediction=prediction)
     generator = torch.Generator().manual_seed(0)
     actions = MEAN + STD * torch.randn(20_000, 4, 7, generator=generator)
-    alphas = policy.alphas_cumprod
+    alphas = torch.tensor(policy.alphas_cumprod)
     # The best there is, averaged over timesteps: Var(e | x) = a^2 STD^2 / (a^2 STD^2 + s^2),
     # Var(x0 | x) = Var(e | x) s^2 / a^2 and, as v = (e - s x) / a, Var(v | x) = Var(e | x) / a^2.
     variance = alphas * STD**2 / (alphas * STD**2 + 1 - alphas)
