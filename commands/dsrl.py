@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import atomic_path, check_writable
+from common.files import atomic_path
+from common.lock import run_lock
 from dsrl.config import DemonstrationsConfig, DSRLConfig, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
 
 
@@ -69,12 +70,6 @@ def dsrl(
     policy = load_checkpoint(bc_checkpoint, ddim_steps).to(device)
     name, env_spec = simulation_of(policy.spec, task, env.horizon)
     folder = output or Path("checkpoints") / "dsrl" / (name or "custom")
-    state = folder / "sac_last.zip"
-    if not resume and state.exists():
-        raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
-    if env.n_envs is None:  # a run goes on with as many wherever it is resumed
-        n_envs = read_steering(state).config.env.n_envs if state.exists() else None
-        env = dataclasses.replace(env, n_envs=n_envs or available_cpus())
     config = DSRLConfig(
         name,
         action_magnitude,
@@ -90,14 +85,21 @@ def dsrl(
         evaluation,
     )
     check_config(config)
-    check_writable(folder / "config.yaml")
-    with EnvPool(env_spec, env.n_envs) as pool:
-        check_fits(policy.spec, pool)
-        trainer = Trainer(policy, pool, config, folder, resume, device)
-        write_config(config, bc_checkpoint, folder)  # a --resume with other settings has been refused by now
-        trainer.run()
-        if evaluation.report_episodes > 0:
-            write_report(policy, pool, config, folder)
+    with run_lock(folder):
+        state = folder / "sac_last.zip"
+        if not resume and state.exists():
+            raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
+        # What is not given is as it was when the run began, wherever it is resumed.
+        begun = read_steering(state).config.env if state.exists() else EnvConfig(available_cpus(), env_spec.horizon)
+        config.env = dataclasses.replace(env, n_envs=env.n_envs or begun.n_envs, horizon=env.horizon or begun.horizon)
+        env_spec = dataclasses.replace(env_spec, horizon=config.env.horizon or env_spec.horizon)
+        with EnvPool(env_spec, config.env.n_envs) as pool:
+            check_fits(policy.spec, pool)
+            trainer = Trainer(policy, pool, config, folder, resume, device)
+            write_config(config, bc_checkpoint, folder)  # a --resume with other settings has been refused by now
+            trainer.run()
+            if evaluation.report_episodes > 0:
+                write_report(policy, pool, config, folder)
     print(f"wrote {folder}/sac_best.zip")
 
 

@@ -11,6 +11,7 @@ import yaml
 from commands.dsrl import dsrl
 from commands.evaluate import evaluate
 from common.errors import UserError
+from common.lock import run_lock
 from dsrl.archive import read_steering
 from dsrl.config import Algorithm, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
 from envs.pool import available_cpus
@@ -70,6 +71,7 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     output = tmp_path / "run"
     run(checkpoint, output)
     assert {path.name for path in output.iterdir()} == {
+        ".lock",
         "config.yaml",
         "metrics.csv",
         "report.json",
@@ -83,6 +85,7 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     config = yaml.safe_load((output / "config.yaml").read_text())
     assert config["learner"]["algorithm"] == "prior"
     assert config["env"]["n_envs"] == available_cpus(), "as many, wherever it is resumed"
+    assert read_steering(output / "sac_best.zip").config.env.horizon == 20, "whatever the task's is by then"
     with pytest.raises(UserError, match="utd 1 -> 2"):
         run(checkpoint, output, resume=True, utd=2)
     assert yaml.safe_load((output / "config.yaml").read_text()) == config, "a refused resume leaves it alone"
@@ -132,6 +135,14 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint: 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         dsrl(checkpoint, ddim_steps=2, output=tmp_path / "file" / "run")
+
+
+def test_two_runs_in_one_folder_are_refused_before_the_first_has_saved_anything(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with run_lock(tmp_path), pytest.raises(UserError, match="in use by another run"):
+        run(checkpoint, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_refused_setting_leaves_no_folder(checkpoint: Path, tmp_path: Path) -> None:
