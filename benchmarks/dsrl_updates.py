@@ -55,8 +55,9 @@ def make_fast(
     device: str = "cpu",
     compile_losses: Compilation = "off",
     n_critics: int = 2,
+    **options: Any,
 ) -> SteeringSAC:
-    """The learner with stock SAC's network sizes and losses."""
+    """The learner with stock SAC's network sizes and losses, and further ``options`` of it."""
     venv = DummyVecEnv([lambda: SpacesOnly(obs_dim, action_dim)])
     kwargs = {"net_arch": hidden, "n_critics": n_critics}
     return SteeringSAC(
@@ -68,6 +69,7 @@ def make_fast(
         replay_buffer_class=ChunkReplayBuffer,
         compile_losses=compile_losses,
         device=device,
+        **options,
     )
 
 

@@ -62,7 +62,11 @@ def build_learner(config: DSRLConfig, venv: Any, device: str | torch.device = "c
         # With entropy in the targets a value may exceed what rewards alone can give.
         "value_range": (-float("inf"), float("inf")) if learner.entropy_in_target else (low, high),
         "entropy_in_target": learner.entropy_in_target,
-        "min_ent_coef": learner.min_ent_coef,
+        "ent_coef_lr": learner.ent_coef_lr,
+        "ent_coef_bounds": (
+            learner.min_ent_coef,
+            float("inf") if learner.max_ent_coef is None else learner.max_ent_coef,
+        ),
         "actor_delay": learner.actor_delay,
         "actor_tau": learner.actor_tau,
         "compile_losses": learner.compile_losses,
@@ -90,7 +94,7 @@ def check_config(config: DSRLConfig) -> None:
         UserError: which one, and what is expected.
     """
     learner, evaluation = config.learner, config.evaluation
-    positive = {
+    positive: dict[str, float | None] = {
         "--action_magnitude": config.action_magnitude,
         "--ddim_steps": config.ddim_steps,
         "--utd": config.utd,
@@ -99,6 +103,8 @@ def check_config(config: DSRLConfig) -> None:
         "--learner.n_steps": learner.n_steps,
         "--learner.kl_target": learner.kl_target,
         "--learner.learning_rate": learner.learning_rate,
+        "--learner.ent_coef_lr": learner.ent_coef_lr,
+        "--learner.max_ent_coef": learner.max_ent_coef,
         "--learner.actor_delay": learner.actor_delay,
         "--learner.distill_steps": learner.distill_steps,
         "--learner.buffer_size": learner.buffer_size,
@@ -108,7 +114,7 @@ def check_config(config: DSRLConfig) -> None:
         "--evaluation.constant_episodes": evaluation.constant_episodes,
     }
     for name, value in positive.items():
-        if not value > 0:
+        if value is not None and not value > 0:
             raise UserError(f"{name} is {value}; it must be > 0.")
     not_negative: dict[str, float | None] = {
         "--seed": config.seed,
@@ -130,12 +136,6 @@ def check_config(config: DSRLConfig) -> None:
             raise UserError(f"{name} is {share}; it must be in (0, 1].")
     if not learner.hidden_sizes or min(learner.hidden_sizes) < 1:
         raise UserError(f"--learner.hidden_sizes is {learner.hidden_sizes}; give layers of 1 or more, e.g. [256, 256].")
-    number = re.fullmatch(r"auto|(auto_)?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", str(learner.ent_coef))
-    if not number or (number[1] and float(str(learner.ent_coef).removeprefix("auto_")) == 0):
-        raise UserError(
-            f"--learner.ent_coef is {learner.ent_coef}; give a number >= 0, auto, or auto_<start> from a start > 0: "
-            "auto_0.1."
-        )
     demonstrations = config.demonstrations
     if demonstrations.fraction is not None and not 0 <= demonstrations.fraction < 1:
         raise UserError(f"--demonstrations.fraction is {demonstrations.fraction}; it must be in [0, 1).")
@@ -153,10 +153,26 @@ def check_config(config: DSRLConfig) -> None:
             f"--warm_start.noise_correlations is {config.warm_start.noise_correlations} and "
             f"--learner.noise_correlation {learner.noise_correlation}; give correlations from 0 to 1, e.g. [0.0]."
         )
+    _check_coefficient(learner)
     candidates = scales if learner.prior_scale is None else [learner.prior_scale]
     if learner.algorithm == "prior" and not 0 < max(candidates) < config.action_magnitude:
         raise UserError(
             f"the prior's scale {max(candidates)} (--learner.prior_scale, or the largest of --warm_start.noise_scales) "
             f"must lie between 0 and --action_magnitude {config.action_magnitude}, where the Gaussian is cut off. "
             "Three times the scale leaves it whole."
+        )
+
+
+def _check_coefficient(learner: LearnerConfig) -> None:
+    text = str(learner.ent_coef)
+    number = re.fullmatch(r"auto|(auto_)?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", text)
+    if not number or (number[1] and float(text.removeprefix("auto_")) == 0):
+        raise UserError(
+            f"--learner.ent_coef is {learner.ent_coef}; give a number >= 0, auto, or auto_<start> from a start > 0: "
+            "auto_0.1."
+        )
+    if learner.max_ent_coef is not None and not learner.min_ent_coef <= learner.max_ent_coef:
+        raise UserError(
+            f"--learner.min_ent_coef is {learner.min_ent_coef} and --learner.max_ent_coef {learner.max_ent_coef}; "
+            "the lower bound must not be above the upper one."
         )

@@ -27,7 +27,9 @@ class LearnerConfig:
         batch_size: transitions per update.
         tau: Polyak rate of the target critics.
         ent_coef: entropy (prior: KL) coefficient: a number, auto, or auto_<start>.
+        ent_coef_lr: learning rate of an automatic coefficient; null: learning_rate.
         min_ent_coef: lower bound of an automatic coefficient.
+        max_ent_coef: upper bound of it; null: without one.
         target_entropy: sac, na: target of an automatic coefficient, over the whole chunk.
         entropy_in_target: keep the entropy (KL) term in the critics' targets.
         prior_scale: prior: s0, the noise that the actor starts as is s0 N(0, I). null: the one of
@@ -56,7 +58,9 @@ class LearnerConfig:
     batch_size: int = 128
     tau: float = 0.005
     ent_coef: str | float = "auto_0.1"
+    ent_coef_lr: float | None = None
     min_ent_coef: float = 0.0
+    max_ent_coef: float | None = None
     target_entropy: float = 0.0
     entropy_in_target: bool = False
     prior_scale: float | None = None

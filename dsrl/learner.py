@@ -6,6 +6,7 @@ actor's loss is not backpropagated into the critics' weights, optimisers and Pol
 on the device until somebody reads them.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,11 @@ class SteeringSAC(SAC):
         target_pessimism: the same for the TD targets, where a bias adds up over the episode.
         value_range: bounds of what a state can be worth; TD targets are clamped to it.
         entropy_in_target: keep SAC's entropy (or KL) term in the critics' targets.
-        min_ent_coef: lower bound of an automatic entropy coefficient. With a ``prior`` actor it turns the KL target
-            into an upper bound: the actor leaves the prior only as far as the critics' differences are worth it.
+        ent_coef_lr: learning rate of an automatic entropy coefficient; None: that of the networks. The networks' is
+            slow for it: from .1 to 1 in 8,000 updates at best.
+        ent_coef_bounds: least and greatest value of an automatic coefficient. With a ``prior`` actor the lower one
+            turns the KL target into an upper bound: the actor leaves the prior only as far as the critics' differences
+            are worth it.
         actor_delay: critic updates per actor update.
         actor_tau: rate of the average of the actor's weights, per update of the actor; for a policy that keeps one.
         compile_losses: off, or ``torch.compile`` of targets and losses: kernels, or replayed as CUDA graphs.
@@ -50,7 +54,8 @@ class SteeringSAC(SAC):
         target_pessimism: float | None = None,
         value_range: tuple[float, float] = (-float("inf"), float("inf")),
         entropy_in_target: bool = True,
-        min_ent_coef: float = 0.0,
+        ent_coef_lr: float | None = None,
+        ent_coef_bounds: tuple[float, float] = (0.0, float("inf")),
         actor_delay: int = 1,
         actor_tau: float | None = None,
         compile_losses: Compilation = "off",
@@ -60,7 +65,8 @@ class SteeringSAC(SAC):
         self.target_pessimism = target_pessimism
         self.value_range = value_range
         self.entropy_in_target = entropy_in_target
-        self.min_ent_coef = min_ent_coef
+        self.ent_coef_lr = ent_coef_lr
+        self.ent_coef_bounds = ent_coef_bounds
         self.actor_delay = actor_delay
         self.actor_tau = actor_tau
         self.compile_losses: Compilation = compile_losses
@@ -71,7 +77,10 @@ class SteeringSAC(SAC):
     def _setup_model(self) -> None:
         super()._setup_model()
         if self.log_ent_coef is not None:
-            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=self.lr_schedule(1))  # type: ignore[list-item]
+            rate = self.lr_schedule(1) if self.ent_coef_lr is None else self.ent_coef_lr
+            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=rate)  # type: ignore[list-item]
+            low, high = self.ent_coef_bounds
+            self.log_ent_coef_bounds = (math.log(low) if low > 0 else -math.inf, math.log(high))
         # Walking through a network for its parameters takes longer than moving them.
         self.weights: dict[str, list[torch.Tensor]] = {
             name: list(network.parameters()) for name, network in self.policy.named_children()
@@ -217,9 +226,8 @@ class SteeringSAC(SAC):
         # The gradient of SB3's loss, -(log_ent_coef * (penalty + target_entropy)).mean().
         self.log_ent_coef.grad = -(penalty + float(self.target_entropy)).mean().expand_as(self.log_ent_coef).clone()
         self.ent_coef_optimizer.step()
-        if self.min_ent_coef > 0:
-            with torch.no_grad():
-                self.log_ent_coef.clamp_(min=float(np.log(self.min_ent_coef)))
+        with torch.no_grad():
+            self.log_ent_coef.clamp_(*self.log_ent_coef_bounds)
 
     @torch.no_grad()
     def _log(self, **values: torch.Tensor) -> None:

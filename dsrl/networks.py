@@ -22,11 +22,15 @@ ActorKind = Literal["squashed", "prior"]
 
 
 class SquashedActor(Actor):
-    """SB3's tanh-squashed Gaussian, with LayerNorm after each hidden layer as an option."""
+    """SB3's tanh-squashed Gaussian, with LayerNorm after each hidden layer as an option.
+
+    Its mean starts as w = 0: noise that is arbitrary but constant would start it below the frozen policy.
+    """
 
     def __init__(self, *args: Any, layer_norm: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.latent_pi = _hidden(self.features_dim, self.net_arch, self.activation_fn, layer_norm)
+        _start_near_zero(self.mu)
 
     def sample(self, obs: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled noise (B, A) for standard normal ``eps`` (B, A), and its log probability (B, 1)."""
@@ -56,10 +60,8 @@ class PriorActor(Actor):
         super().__init__(*args, **kwargs)
         self.register_buffer("prior_scale", torch.tensor(float(prior_scale)))
         self.latent_pi = _hidden(self.features_dim, self.net_arch, self.activation_fn, layer_norm)
-        for head in (self.mu, self.log_std):
-            assert isinstance(head, nn.Linear)
-            nn.init.uniform_(head.weight, -1e-3, 1e-3)
-            nn.init.zeros_(head.bias)
+        _start_near_zero(self.mu)
+        _start_near_zero(self.log_std)
 
     def get_action_dist_params(self, obs: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Mean and log standard deviation (B, A), in units of the prior's standard deviation."""
@@ -216,6 +218,12 @@ class SteeringPolicy(SACPolicy):
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> EnsembleCritic:  # type: ignore[override]
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return EnsembleCritic(layer_norm=self.layer_norm, **kwargs).to(self.device)
+
+
+def _start_near_zero(head: nn.Module | nn.Parameter) -> None:
+    assert isinstance(head, nn.Linear)
+    nn.init.uniform_(head.weight, -1e-3, 1e-3)
+    nn.init.zeros_(head.bias)
 
 
 def _hidden(inputs: int, sizes: list[int], activation: type[nn.Module], layer_norm: bool) -> nn.Sequential:

@@ -14,6 +14,7 @@ from dsrl.archive import (
     BUFFER,
     RUN_STATE,
     TENSORS,
+    Steering,
     check_fits,
     pack_arrays,
     pack_tensors,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 MAY_CHANGE = ("train_steps", "evaluation.report_episodes", "demonstrations.path")
 
 
-def save_run_state(trainer: Trainer, path: Path) -> None:
+def save_run_state(trainer: Trainer, path: Path, steering: Steering) -> None:
     """Write weights, optimisers, coefficient, buffer, counters, metrics and generators to one archive."""
     learner = trainer.learner
     values = {
@@ -60,7 +61,7 @@ def save_run_state(trainer: Trainer, path: Path) -> None:
         BUFFER: pack_arrays(learner.replay_buffer.arrays()),
         TENSORS: pack_tensors(tensors),
     }
-    write_archive(path, learner, trainer.steering(True), members)
+    write_archive(path, learner, steering, members)
 
 
 def load_run_state(trainer: Trainer, path: Path) -> list[Row]:

@@ -232,6 +232,7 @@ class Trainer:
         """
         self.learner.replay_buffer.interrupt()
         row: Row = {}
+        scores: dict[str, tuple[float, float]] = {}
         with _Timer(self.seconds, "evaluation"):
             for name in ("deterministic", "stochastic"):
                 agent = SteeredAgent(self.learner.policy, self.decoder, self.chunk_shape, name == "deterministic")
@@ -239,14 +240,16 @@ class Trainer:
                 result = evaluate_agent(agent, self.pool, seed, self.config.evaluation.episodes, show=False)
                 rate, length = result.success_rate, result.mean_length
                 row[f"eval/{name}_success"], row[f"eval/{name}_length"] = rate, length
-                if (rate, -length) > self.best:
-                    self.best = (rate, -length)
+                scores[name] = (rate, -length)
+                if scores[name] > self.best:
+                    self.best = scores[name]
                     write_archive(self.folder / "sac_best.zip", self.learner, self.steering(name == "deterministic"))
         self._log(row)
         self.recent.clear()
         self.obs = self.venv.reset()
         self.exploration.begin()
-        save_run_state(self, self.folder / "sac_last.zip")
+        steering = self.steering(scores["deterministic"] >= scores["stochastic"])
+        save_run_state(self, self.folder / "sac_last.zip", steering)
 
     def _decode_normalized(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """DSRL-NA's decoder: normalised observations (B, D), noise (B, H*A) -> flattened chunks (B, H*A)."""

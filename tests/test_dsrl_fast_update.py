@@ -1,5 +1,6 @@
 """The fast update is stock SAC's: same losses and same weights after it, on the same batch and noise."""
 
+import math
 from typing import cast
 
 import numpy as np
@@ -207,6 +208,17 @@ def test_prior_actor_starts_as_scaled_noise_and_its_penalty_is_the_kl() -> None:
     ).sum(1, keepdim=True)
     torch.testing.assert_close(actor.sample(obs, eps)[1], expected)
     assert F.relu(expected).min() > 0.1
+
+
+@pytest.mark.parametrize("penalty", [-100.0, 100.0])
+def test_an_automatic_coefficient_has_a_rate_of_its_own_and_stays_between_its_bounds(penalty: float) -> None:
+    learner = make_fast(OBS, ACTIONS, HIDDEN, "auto_0.2", ent_coef_lr=0.5, ent_coef_bounds=(0.01, 5.0))
+    learner._update_coefficient(torch.full((16, 1), penalty))
+    # Adam's first step is the rate: half a unit of the logarithm.
+    assert float(learner.coefficient()) == pytest.approx(0.2 * math.exp(math.copysign(0.5, penalty)), rel=1e-3)
+    for _ in range(20):
+        learner._update_coefficient(torch.full((16, 1), penalty))
+    assert float(learner.coefficient()) == pytest.approx(0.01 if penalty < 0 else 5.0)
 
 
 def test_the_average_of_the_actor_is_torchs_and_moves_with_the_actor_alone() -> None:

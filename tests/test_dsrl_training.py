@@ -5,6 +5,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from stable_baselines3 import SAC
 
 from common.errors import UserError
-from dsrl.actor import load_steered_agent
+from dsrl.actor import SteeredAgent, load_steered_agent
 from dsrl.archive import STEERING, read_steering
 from dsrl.config import Algorithm, DSRLConfig, EvalConfig, LearnerConfig, WarmStartConfig
 from dsrl.networks import PriorActor
@@ -169,6 +170,37 @@ def test_without_an_episode_to_judge_scales_by_the_actor_starts_as_the_widest(tm
     assert float(actor.prior_scale) * config.action_magnitude == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("algorithm", ["sac", "na", "prior"])
+def test_an_untrained_actor_plays_the_frozen_policy(algorithm: Algorithm, tmp_path: Path) -> None:
+    run = trainer(settings(algorithm, actor_tau=0.05), tmp_path)
+    agent = SteeredAgent(run.learner.policy, run.decoder, run.chunk_shape, deterministic=True)
+    obs = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
+    noise = agent.noise(obs, [])
+    assert np.sqrt(np.mean(noise**2)) < 0.02, "its mean is w = 0"
+
+
+def test_with_a_rate_of_its_own_the_coefficient_holds_the_kl_at_its_opening_target(tmp_path: Path) -> None:
+    config = settings(
+        "prior", train_steps=450, ent_coef="auto_0.01", ent_coef_lr=1e-2, kl_target=4.0, kl_open_steps=600
+    )
+    config.evaluation = EvalConfig(every=250, episodes=2)
+    trainer(config, tmp_path).run()
+    rows = [row for row in metrics(tmp_path) if row["train/penalty"] and int(row["env_steps"]) > 400]
+    targets = [4.0 * (int(row["env_steps"]) - 225) / 600 for row in rows]  # a row averages the 50 steps before it
+    assert targets[-1] > 2.5
+    # At the networks' rate, 1e-3 here, it is 2.7 to 4.1 times the target.
+    assert np.mean([float(row["train/penalty"]) for row in rows]) == pytest.approx(np.mean(targets), rel=0.4)
+
+
+def test_the_last_actor_is_played_as_it_evaluated_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draws_win(agent: SteeredAgent, *args: Any, **kwargs: Any) -> Any:
+        return SimpleNamespace(success_rate=0.2 if agent.deterministic else 0.4, mean_length=1.0)
+
+    monkeypatch.setattr("dsrl.trainer.evaluate_agent", draws_win)
+    trainer(settings(train_steps=0), tmp_path).run()
+    assert load_steered_agent(tmp_path / "sac_last.zip", ToyPolicy(), deterministic=None).kind == "draw"
+
+
 @pytest.mark.parametrize("actor_tau", [None, 0.05])
 def test_stock_sac_loads_the_archive_and_acts_the_same(actor_tau: float | None, tmp_path: Path) -> None:
     trainer(settings("prior", actor_tau=actor_tau), tmp_path).run()
@@ -306,6 +338,8 @@ def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Pat
         ({"learner.actor_tau": 0.0}, "--learner.actor_tau"),
         ({"learner.learning_rate": -1.0}, "--learner.learning_rate"),
         ({"learner.actor_delay": 0}, "--learner.actor_delay"),
+        ({"learner.ent_coef_lr": 0.0}, "--learner.ent_coef_lr"),
+        ({"learner.min_ent_coef": 2.0, "learner.max_ent_coef": 1.0}, "--learner.min_ent_coef is 2.0"),
         ({"evaluation.constant_episodes": 0}, "--evaluation.constant_episodes"),
     ],
 )
