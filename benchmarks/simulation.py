@@ -21,14 +21,15 @@ import numpy as np
 import torch
 
 from common.files import atomic_path
-from envs import robosuite_v141
 from envs.action_chunk import ActionChunkEnv
+from envs.episodes import episode_generator, episode_seed
 from envs.osc_kernel import Goal
 from envs.pool import EnvPool, EnvSpec, available_cpus
+from envs.robosuite141 import build as robosuite141
 from envs.robosuite_env import RobosuiteEnv
 from envs.stepping import FusedStepping
-from envs.tasks import TASKS, default_env_args, episode_generator, episode_seed, task_of
-from experts.collection import EXPERTS
+from envs.tasks import TASKS, default_env_args, task_of
+from experts.collection import expert_class
 from experts.manner import draw_manner
 from policies import load_policy
 from rollouts.agents import DiffusionAgent
@@ -67,10 +68,10 @@ def record_episode(env: RobosuiteEnv, index: int) -> list[Step]:
     task = task_of(env.env_args)
     assert task is not None
     assert isinstance(env._stepping, FusedStepping)
-    model, data = robosuite_v141.model_and_data(env._env)
+    model, data = robosuite141.model_and_data(env._env)
     rng = episode_generator(0, index)
     obs, _ = env.reset(seed=episode_seed(0, index))
-    expert = EXPERTS[task](env.obs_dims, draw_manner("proficient", rng), rng)
+    expert = expert_class(task)(env.obs_dims, draw_manner("proficient", rng), rng)
     steps: list[Step] = []
     success = False
     while not success and len(steps) < 250:
@@ -84,10 +85,10 @@ def record_episode(env: RobosuiteEnv, index: int) -> list[Step]:
 class Variants:
     """The ways to simulate an episode, each timed in CPU seconds."""
 
-    def __init__(self, env: RobosuiteEnv, stock: robosuite_v141.MujocoEnv) -> None:
+    def __init__(self, env: RobosuiteEnv, stock: robosuite141.MujocoEnv) -> None:
         assert isinstance(env._stepping, FusedStepping)
         self.env, self.stock, self.stepping = env, stock, env._stepping
-        self.model, self.data = robosuite_v141.model_and_data(env._env)
+        self.model, self.data = robosuite141.model_and_data(env._env)
 
     def _begin(self, step: Step) -> None:
         mujoco.mj_copyData(self.data, self.model, step.data)
@@ -140,7 +141,7 @@ class Variants:
 
 def benchmark_steps(task: str, n_episodes: int) -> dict[str, Any]:
     """Control steps per second of stock, fused and the floor, over a scripted expert's episodes."""
-    env, stock = RobosuiteEnv(default_env_args(task)), robosuite_v141.make_env(default_env_args(task))
+    env, stock = RobosuiteEnv(default_env_args(task)), robosuite141.make_env(default_env_args(task))
     env.horizon = 10**9
     variants = Variants(env, stock)
     ways = {way.__name__: way for way in (variants.floor, variants.fused, variants.robosuite, variants.chunks)}
@@ -180,7 +181,7 @@ def benchmark_steps(task: str, n_episodes: int) -> dict[str, Any]:
 
 def benchmark_resets(task: str, n: int) -> dict[str, Any]:
     """Milliseconds of a seeded reset against robosuite's hard reset, alternating."""
-    env, stock = RobosuiteEnv(default_env_args(task)), robosuite_v141.make_env(default_env_args(task))
+    env, stock = RobosuiteEnv(default_env_args(task)), robosuite141.make_env(default_env_args(task))
     ours, theirs = [], []
     for seed in range(n):
         ours.append(1e3 * seconds(partial(env.reset, seed=seed)))
@@ -192,7 +193,7 @@ def benchmark_resets(task: str, n: int) -> dict[str, Any]:
 
 def plain_loop(agent: Agent, spec: EnvSpec, seed: int, indices: Sequence[int]) -> int:
     """The evaluation as one would first write it: one stock robosuite env, hard resets, decisions for one env."""
-    env = robosuite_v141.make_env(spec.env_args)
+    env = robosuite141.make_env(spec.env_args)
 
     def flat(reading: dict[str, np.ndarray]) -> np.ndarray:
         keys = ["object-state" if key == "object" else key for key in spec.obs_keys]

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from common.files import atomic_path
-from envs import robosuite_v141
+from envs.episodes import episode_generator, episode_seed
 from envs.pool import EnvPool, EnvSpec
+from envs.robosuite141 import build as robosuite141
 from envs.robosuite_env import RobosuiteEnv
-from envs.tasks import TASKS, default_env_args, episode_generator, episode_seed
-from experts.collection import EXPERTS
+from envs.tasks import TASKS, default_env_args
+from experts.collection import expert_class
 from experts.manner import draw_manner
 from policies import load_policy
 from rollouts.agents import DiffusionAgent
@@ -30,12 +31,12 @@ STEPS = 100
 def differences(task: str, kind: str, index: int) -> np.ndarray:
     """Largest |qpos difference| after each of 100 control steps from the same reset, with the same actions."""
     fused = RobosuiteEnv(default_env_args(task))
-    stock = robosuite_v141.make_env(default_env_args(task))
+    stock = robosuite141.make_env(default_env_args(task))
     seed, rng = episode_seed(1, index), episode_generator(1, index)
     obs, _ = fused.reset(seed=seed)
     np.random.seed(seed)
     stock.reset()
-    expert = EXPERTS[task](fused.obs_dims, draw_manner("proficient", rng), rng)
+    expert = expert_class(task)(fused.obs_dims, draw_manner("proficient", rng), rng)
     nq = len(stock.sim.data.qpos)
     found = []
     for _ in range(STEPS):

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from envs.tasks import TaskName
+
 
 def collect(
-    task: Literal["lift", "can", "square"],
+    task: TaskName,
     n_demos: int,
     output: Path,
     style: Literal["proficient", "mixed"] = "proficient",

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
+from envs.tasks import TaskName
+
 
 def download(
-    task: Literal["lift", "can", "square"],
+    task: TaskName,
     dataset_type: Literal["ph", "mh"],
     output: Path | None = None,
     url: str | None = None,

@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +17,12 @@ from common.errors import UserError
 from datamodules.batches import TensorBatches
 from datamodules.chunks import ChunkDataset, window_chunks
 from datamodules.hdf5 import DatasetFile
+from envs.tasks import DEFAULT_OBS_KEYS, TaskName
 
-Task = Literal["lift", "can", "square"]
 # What the env_args of several files must agree in.
 COMPARED = ("env_name", "env_version", "controller_configs")
 # What a run that goes on must find as it was: order and number of its batches follow from these.
 RESUMED_WITH = ("data_sha256", "train_filter_key", "pad_end", "global_batch_size")
-DEFAULT_OBS_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 
 
 class RobomimicDataModule(LightningDataModule):
@@ -50,7 +49,7 @@ class RobomimicDataModule(LightningDataModule):
     def __init__(
         self,
         path: str | list[str],
-        task: Task | None = None,
+        task: TaskName | None = None,
         obs_keys: Sequence[str] = DEFAULT_OBS_KEYS,
         pred_horizon: int = 4,
         batch_size: int = 256,

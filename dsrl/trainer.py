@@ -21,9 +21,9 @@ from dsrl.networks import PriorActor
 from dsrl.noise_aliasing import NoiseAliasingSAC
 from dsrl.progress import ProgressLine
 from dsrl.run_state import load_run_state, save_run_state
+from envs.episodes import episode_seed
 from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv
 from envs.pool import EnvPool
-from envs.tasks import episode_seed
 from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
 

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit, types
 
 from common.errors import UserError
-from envs.robosuite_v141 import quat2mat
+from envs.robosuite141.build import quat2mat
 
 
 def _load_mujoco() -> None:
@@ -85,7 +85,7 @@ class Goal(NamedTuple):
     rotation: np.ndarray  # (3, 3) desired orientation: kept while the action asks for no rotation
     posture: np.ndarray  # (n,) joint angles that the null-space torques hold: those at reset
     gripper: np.ndarray  # (g,) in [-1, 1]
-    first_mass: np.ndarray  # (n, n) mass matrix for the first substep of an episode: see robosuite_v141_resets
+    first_mass: np.ndarray  # (n, n) mass matrix for the first substep of an episode: see robosuite141.resets
     begun: np.ndarray  # (1,) whether that substep is over
 
 

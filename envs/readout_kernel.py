@@ -2,7 +2,7 @@
 
 After the physics of a control step the caches are cold, and robosuite's many small Python calls cost several times
 what they cost in a tight loop. The formulas are robosuite 1.4.1's; which numbers they apply to is a matter of
-``robosuite_v141_readout``.
+``robosuite141.readout``.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from envs.robosuite_v141 import mat2quat, quat2mat
+from envs.robosuite141.build import mat2quat, quat2mat
 
 SITE_XPOS, XPOS, XQUAT, QPOS, QVEL = range(5)
 NO_RELATION, DIFFERENCE, POSE_IN_HAND = range(3)

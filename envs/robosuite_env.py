@@ -11,10 +11,10 @@ import gymnasium
 import numpy as np
 
 from common.errors import UserError
-from envs import robosuite_v141 as robosuite
-from envs import robosuite_v141_resets as resets
 from envs.rendering import CameraRenderer
-from envs.robosuite_v141_readout import Sensors, Success
+from envs.robosuite141 import build as robosuite
+from envs.robosuite141 import resets
+from envs.robosuite141.readout import Sensors, Success
 from envs.stepping import FusedStepping, Stepping, StockStepping
 from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args
 

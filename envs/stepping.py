@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from envs.osc_kernel import Arm, Goal, Sim, control_step
-from envs.robosuite_v141 import MujocoEnv, model_and_data
+from envs.robosuite141.build import MujocoEnv, model_and_data
 
 
 class Stepping(Protocol):

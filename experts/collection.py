@@ -1,20 +1,18 @@
 """Demonstrations from scripted experts, through the one rollout loop."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pkgutil import resolve_name
 
 import numpy as np
 
+from common.errors import UserError
 from datamodules.hdf5 import Demonstration
 from envs.messages import Capture
 from envs.pool import EnvPool
-from experts.can import CanExpert
+from envs.tasks import find_task
 from experts.expert import Expert
-from experts.lift import LiftExpert
 from experts.manner import Style, draw_manner
-from experts.square import SquareExpert
 from rollouts.loop import Episode, EpisodeResult, run_episodes
-
-EXPERTS: dict[str, type[Expert]] = {"lift": LiftExpert, "can": CanExpert, "square": SquareExpert}
 
 # The low-dim observations of Robomimic's v141 files.
 RECORDED_KEYS = (
@@ -37,11 +35,24 @@ COLLECTION_SEEDS = 2**64
 VALIDATION_SHARE = 0.1
 
 
+def expert_class(task: str) -> type[Expert]:
+    """The scripted operator of ``task``.
+
+    Raises:
+        UserError: there is no such task, or no operator for it.
+    """
+    name = find_task(task).expert
+    if name is None:
+        raise UserError(f"there is no scripted expert for task {task!r}: its demonstrations come from humans.")
+    expert: type[Expert] = resolve_name(name)
+    return expert
+
+
 class ExpertAgent:
     """Scripted experts for ``run_episodes`` with chunks of one action: one state machine per episode."""
 
     def __init__(self, task: str, style: Style, obs_dims: Mapping[str, int]) -> None:
-        self._expert = EXPERTS[task]
+        self._expert = expert_class(task)
         self._style = style
         self._obs_dims = obs_dims
         self._experts: dict[int, Expert] = {}
@@ -65,7 +76,7 @@ def collect_successes(
 
     Args:
         pool: environments of the task with ``RECORDED_KEYS`` and chunks of one action.
-        task: a key of ``EXPERTS``.
+        task: one that has a scripted expert.
         style: of the operator.
         seed: of initial states and of everything the operator draws.
         n_demos: how many to keep.

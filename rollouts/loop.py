@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
+from envs.episodes import episode_generator, episode_seed
 from envs.messages import Capture, Reply, Trajectory
 from envs.pool import EnvPool
-from envs.tasks import episode_generator, episode_seed
 
 _NOTHING = Capture()
 # Requests per worker that may still be under way when the agent decides. Two keep a worker busy meanwhile; more would
@@ -92,7 +92,7 @@ def run_episodes(
     Args:
         agent: chooses actions.
         pool: stays open, and its workers warm, also when this function raises.
-        seed: of the evaluation; episode ``i`` starts at ``envs.tasks.episode_seed(seed, i)``.
+        seed: of the evaluation; episode ``i`` starts at ``envs.episodes.episode_seed(seed, i)``.
         indices: distinct numbers of episodes.
         capture: what the results hold beside the outcome.
         on_result: called with each result as it comes, in no fixed order.

@@ -11,8 +11,9 @@ import pytest
 from commands.collect import collect
 from common.errors import UserError
 from datamodules.hdf5 import DatasetFile
+from envs.episodes import episode_seed
 from envs.robosuite_env import RobosuiteEnv, SteppingName
-from envs.tasks import default_env_args, episode_seed
+from envs.tasks import default_env_args
 from experts.collection import RECORDED_KEYS, split_masks
 from tests.hdf5_problems import problems
 

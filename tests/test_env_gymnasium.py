@@ -8,8 +8,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
-from envs import robosuite_v141
 from envs.action_chunk import ActionChunkEnv
+from envs.robosuite141 import build as robosuite141
 from envs.robosuite_env import RobosuiteEnv
 from envs.tasks import TASKS, default_env_args
 
@@ -91,6 +91,6 @@ def test_a_chunk_stops_at_success(lift: RobosuiteEnv) -> None:
 
 def test_success_is_robosuites_own(lift: RobosuiteEnv) -> None:
     lift.reset(seed=0)
-    assert lift.advance(STILL) == robosuite_v141.make_env(lift.env_args)._check_success()
+    assert lift.advance(STILL) == robosuite141.make_env(lift.env_args)._check_success()
     hold_cube_up(lift)
     assert lift.advance(STILL) == lift._env._check_success() == True  # noqa: E712

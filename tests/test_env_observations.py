@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from envs import robosuite_v141
+from envs.robosuite141 import build as robosuite141
+from envs.robosuite141.readout import Sensors
 from envs.robosuite_env import RobosuiteEnv, SteppingName
-from envs.robosuite_v141_readout import Sensors
 from envs.tasks import TASKS, default_env_args
 
 # All low-dim observations of Robomimic's v141 files.
@@ -64,7 +64,7 @@ def test_relative_poses_are_there_right_after_a_reset() -> None:
 
 
 def test_only_what_is_asked_for_is_computed() -> None:
-    env = robosuite_v141.make_env(default_env_args("can"))
+    env = robosuite141.make_env(default_env_args("can"))
     names = [name for name, _ in Sensors(env, ("robot0_gripper_qpos",))._sensors]
     assert names == ["robot0_gripper_qpos"]
     names = [name for name, _ in Sensors(env, ("object",))._sensors]
@@ -88,7 +88,7 @@ def test_an_unknown_environment_is_the_users_error() -> None:
 def test_success_is_robosuites_own(task: str) -> None:
     env = RobosuiteEnv(default_env_args(task))
     env.reset(seed=0)
-    _, data = robosuite_v141.model_and_data(env._env)
+    _, data = robosuite141.model_and_data(env._env)
     bodies = {
         "lift": lambda: [env._env.cube_body_id],
         "can": lambda: [env._env.obj_body_id[thing.name] for thing in env._env.objects],

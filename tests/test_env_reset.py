@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from envs import robosuite_v141
+from envs.episodes import episode_generator, episode_seed
+from envs.robosuite141 import build as robosuite141
 from envs.robosuite_env import RobosuiteEnv
-from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args, episode_generator, episode_seed, resolve_env_args
+from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args, resolve_env_args
 
 REAL_FILE = Path(__file__).resolve().parents[2] / "shared/data/ph_lift_low_dim.hdf5"
 
@@ -42,7 +43,7 @@ def model_arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
 
 
 def test_seeded_reset_equals_robosuites_hard_reset(env: RobosuiteEnv) -> None:
-    stock = robosuite_v141.make_env(env.env_args)
+    stock = robosuite141.make_env(env.env_args)
     assert stock.hard_reset, "robosuite's default"
     for seed in (0, 1, 2**32 - 1):
         env.reset(seed=seed)
@@ -50,7 +51,7 @@ def test_seeded_reset_equals_robosuites_hard_reset(env: RobosuiteEnv) -> None:
         stock.reset()
         assert np.array_equal(env.state(), stock.sim.get_state().flatten())
         # Everything else that a rebuild could vary, the cube's inertia and bounds included, is in the model.
-        ours, theirs = model_arrays(robosuite_v141.model_and_data(env._env)[0]), model_arrays(stock.sim.model._model)
+        ours, theirs = model_arrays(robosuite141.model_and_data(env._env)[0]), model_arrays(stock.sim.model._model)
         for name, array in theirs.items():
             assert np.allclose(ours[name], array, rtol=1e-14, atol=0), name
         assert np.array_equal(env._env.robots[0].controller.initial_joint, stock.robots[0].controller.initial_joint)
@@ -75,7 +76,7 @@ def test_reset_without_a_seed_follows_the_last_seed(lift: RobosuiteEnv) -> None:
 
 def test_cube_size_varies_over_its_whole_range(lift: RobosuiteEnv) -> None:
     sizes = []
-    model, _ = robosuite_v141.model_and_data(lift._env)
+    model, _ = robosuite141.model_and_data(lift._env)
     for seed in range(40):
         lift.reset(seed=seed)
         sizes.append(model.geom("cube_g0").size.copy())
@@ -106,7 +107,7 @@ def test_replay_from_the_first_state_is_exact(env: RobosuiteEnv) -> None:
 def test_model_file_loads_in_robosuite_itself(env: RobosuiteEnv) -> None:
     obs, _ = env.reset(seed=4)
     # The steps of robomimic's EnvRobosuite.reset_to, which this version of robomimic cannot run (it needs mujoco_py).
-    stock = robosuite_v141.make_env(env.env_args)
+    stock = robosuite141.make_env(env.env_args)
     stock.reset()
     stock.reset_from_xml_string(stock.edit_model_xml(env.model_file()))
     stock.sim.reset()
@@ -115,7 +116,7 @@ def test_model_file_loads_in_robosuite_itself(env: RobosuiteEnv) -> None:
     reading = stock._get_observations(force_update=True) | {}
     reading["object"] = reading["object-state"]
     assert np.array_equal(np.concatenate([reading[key] for key in DEFAULT_OBS_KEYS]).astype(np.float32), obs)
-    ours, theirs = model_arrays(robosuite_v141.model_and_data(env._env)[0]), model_arrays(stock.sim.model._model)
+    ours, theirs = model_arrays(robosuite141.model_and_data(env._env)[0]), model_arrays(stock.sim.model._model)
     assert np.allclose(ours["body_inertia"], theirs["body_inertia"], rtol=1e-14, atol=0)
 
 
@@ -125,7 +126,7 @@ def test_a_seeded_reset_after_a_foreign_model_is_as_before(lift: RobosuiteEnv) -
     states = run(lift, actions)
     heavy = lift.model_file().replace('density="1000"', 'density="3000"')
     lift.reset_to(states[0], heavy)
-    foreign, _ = robosuite_v141.model_and_data(lift._env)
+    foreign, _ = robosuite141.model_and_data(lift._env)
     assert foreign.body("cube_main").mass > 0.19
     assert lift.model_file() == heavy
     assert not np.array_equal(run(lift, actions), states)
@@ -139,11 +140,11 @@ def test_lift_demonstrations_of_other_cubes_need_no_rebuild(lift: RobosuiteEnv) 
         lift.reset(seed=seed)
         files.append((lift.state(), lift.model_file()))
     assert files[0][1] != files[1][1]
-    model, _ = robosuite_v141.model_and_data(lift._env)
+    model, _ = robosuite141.model_and_data(lift._env)
     for state, model_file in files:
         lift.reset_to(state, model_file)
         assert lift.model_file() == model_file
-    assert robosuite_v141.model_and_data(lift._env)[0] is model
+    assert robosuite141.model_and_data(lift._env)[0] is model
 
 
 @pytest.mark.parametrize(

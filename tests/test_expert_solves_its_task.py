@@ -7,8 +7,8 @@ import pytest
 
 from envs.messages import EnvSpec
 from envs.pool import EnvPool
-from envs.tasks import default_env_args
-from experts.collection import EXPERTS, RECORDED_KEYS, ExpertAgent
+from envs.tasks import TASKS, default_env_args
+from experts.collection import RECORDED_KEYS, ExpertAgent
 from experts.manner import OPERATORS, Style, draw_manner
 from rollouts.loop import EpisodeResult, run_episodes
 
@@ -16,7 +16,7 @@ N_EPISODES = 8
 LONGEST = {"lift": 50, "can": 180, "square": 170}  # env steps: what a proficient human takes at most, or less
 
 
-@pytest.fixture(scope="module", params=EXPERTS)
+@pytest.fixture(scope="module", params=TASKS)
 def pool(request: pytest.FixtureRequest) -> Iterator[tuple[str, EnvPool]]:
     with EnvPool(EnvSpec(default_env_args(request.param), RECORDED_KEYS, pred_horizon=1)) as pool:
         yield request.param, pool

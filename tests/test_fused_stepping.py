@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from robosuite.controllers import load_controller_config
 
-from envs import robosuite_v141
 from envs.osc_kernel import wrench
+from envs.robosuite141 import build as robosuite141
 from envs.robosuite_env import RobosuiteEnv
 from envs.tasks import TASKS, default_env_args
 
@@ -15,7 +15,7 @@ from envs.tasks import TASKS, default_env_args
 def qpos_difference(task: str, seed: int, actions: np.ndarray) -> np.ndarray:
     """Largest |qpos difference| after each action between the fused step and plain robosuite from its hard reset."""
     fused = RobosuiteEnv(default_env_args(task))
-    stock = robosuite_v141.make_env(default_env_args(task))
+    stock = robosuite141.make_env(default_env_args(task))
     fused.reset(seed=seed)
     np.random.seed(seed)
     stock.reset()

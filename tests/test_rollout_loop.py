@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
+from envs.episodes import episode_seed
 from envs.messages import Capture
 from envs.pool import EnvPool, EnvSpec, WorkerError
-from envs.tasks import default_env_args, episode_seed
+from envs.tasks import default_env_args
 from rollouts.loop import Episode, EpisodeResult, run_episodes
 
 SPEC = EnvSpec(default_env_args("lift"), pred_horizon=4, horizon=26)

@@ -6,36 +6,38 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from common.errors import UserError
-from envs.robosuite_v141 import MujocoEnv, model_and_data
+from envs.robosuite141.build import MujocoEnv, model_and_data, task_of_env
+from envs.tasks.task import RandomBox
 
-# ruff: noqa: I001 - envs.robosuite_v141 prepares these imports
+# ruff: noqa: I001 - envs.robosuite141.build prepares these imports
 import mujoco
 from robosuite.utils.mjcf_utils import array_to_string
-
-# Environments of which nothing but `draw_model` varies when robosuite rebuilds the model.
-_FAST_RESET = ("Lift", "PickPlaceCan", "NutAssemblySquare")
-_CUBE_SIZE_MIN, _CUBE_SIZE_MAX = 0.020, 0.022  # m, half sizes: robosuite/environments/manipulation/lift.py
-_CUBE_DENSITY = 1000.0  # kg/m^3: robosuite's default for generated objects
 
 
 def can_reset_without_rebuild(env: MujocoEnv) -> bool:
     """Whether ``seeded_reset`` knows all that a rebuild of this environment's model would vary."""
-    return type(env).__name__ in _FAST_RESET
+    return task_of_env(env) is not None
+
+
+def _random_box(env: MujocoEnv) -> RandomBox | None:
+    task = task_of_env(env)
+    return None if task is None else task.random_box
 
 
 def seeded_reset(env: MujocoEnv, seed: int) -> None:
     """Bring ``env`` to the state that ``np.random.seed(seed)`` and robosuite's own hard reset give.
 
-    robosuite rebuilds the whole model (0.2-1.5 s) at every hard reset, of which only Lift's cube size is random. Here
-    the model stays, the same numbers are drawn in the same order, and the cube's size is written into it. The global
-    state of numpy's legacy generator, which robosuite draws from, is put back afterwards.
+    robosuite rebuilds the whole model (0.2-1.5 s) at every hard reset, of which only the size of the task's
+    ``random_box`` is random. Here the model stays, the same numbers are drawn in the same order, and the size is
+    written into it. The global state of numpy's legacy generator, which robosuite draws from, is put back afterwards.
     """
     before = np.random.get_state()
     np.random.seed(seed)
     try:
         if can_reset_without_rebuild(env):
-            if type(env).__name__ == "Lift":
-                set_cube_size(env, np.array([np.random.uniform(_CUBE_SIZE_MIN, _CUBE_SIZE_MAX) for _ in range(3)]))
+            box = _random_box(env)
+            if box is not None:
+                set_box_size(env, box, np.array([np.random.uniform(box.size_min, box.size_max) for _ in range(3)]))
             env.sim.reset()
             env._reset_internal()
         else:
@@ -82,10 +84,10 @@ def _forward_afresh(env: MujocoEnv) -> None:
     env.sim.forward()
 
 
-def set_cube_size(env: MujocoEnv, size: np.ndarray) -> None:
-    """Give Lift's cube the half sizes ``size`` (3,) in m, and the mass, inertia and bounds that follow from them."""
+def set_box_size(env: MujocoEnv, box: RandomBox, size: np.ndarray) -> None:
+    """Give ``box`` the half edges ``size`` (3,) in m, and the mass, inertia and bounds that follow from them."""
     model, data = model_and_data(env)
-    body = env.sim.model.body_name2id("cube_main")
+    body = env.sim.model.body_name2id(box.body)
     geoms = np.flatnonzero(model.geom_bodyid == body)
     model.geom_size[geoms] = size
     model.geom_rbound[geoms] = np.linalg.norm(size)
@@ -93,19 +95,19 @@ def set_cube_size(env: MujocoEnv, size: np.ndarray) -> None:
     nodes = model.body_bvhadr[body] + np.arange(model.body_bvhnum[body])
     model.bvh_aabb[nodes, 3:] = size
     x, y, z = size**2
-    mass = 8 * _CUBE_DENSITY * size.prod()
+    mass = 8 * box.density * size.prod()
     model.body_mass[body] = mass
     model.body_inertia[body] = mass * np.array([y + z, x + z, x + y]) / 3
     mujoco.mj_setConst(model, data)
-    # robosuite's own description of the cube: placement reads its size, and the model file is made of it.
-    env.cube.size = list(size)
-    for geom in _cube_geoms(env.model.root):
+    # robosuite's own description of the box: placement reads its size, and the model file is made of it.
+    getattr(env, box.attribute).size = list(size)
+    for geom in _box_geoms(box, env.model.root):
         geom.set("size", array_to_string(size))
 
 
-def _cube_geoms(root: ElementTree.Element) -> list[ElementTree.Element]:
-    """Lift's cube's geoms in an MJCF tree: they alone are named after it."""
-    return [geom for geom in root.iter("geom") if geom.get("name", "").startswith("cube_g0")]
+def _box_geoms(box: RandomBox, root: ElementTree.Element) -> list[ElementTree.Element]:
+    """The box's geoms in an MJCF tree."""
+    return [geom for geom in root.iter("geom") if geom.get("name", "").startswith(box.geoms)]
 
 
 def model_xml(env: MujocoEnv) -> str:
@@ -124,9 +126,10 @@ def load_model_xml(env: MujocoEnv, xml: str) -> bool:
     """
     try:
         wanted = env.edit_model_xml(xml)
-        cube = _cube_geoms(ElementTree.fromstring(wanted)) if type(env).__name__ == "Lift" else []
-        if cube:
-            set_cube_size(env, np.array([float(number) for number in cube[0].get("size", "").split()]))
+        box = _random_box(env)
+        geoms = [] if box is None else _box_geoms(box, ElementTree.fromstring(wanted))
+        if box is not None and geoms:
+            set_box_size(env, box, np.array([float(number) for number in geoms[0].get("size", "").split()]))
         if wanted == model_xml(env):
             return False
         theirs = mujoco.MjModel.from_xml_string(wanted)

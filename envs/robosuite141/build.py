@@ -1,7 +1,6 @@
 """robosuite 1.4.1: building its environments, and which of them the fused step knows.
 
-Whatever is peculiar to this version is here, in ``robosuite_v141_resets`` and in ``robosuite_v141_readout``. Importing
-them imports robosuite (1-2 s), so only modules that simulate do.
+Importing this module imports robosuite (1-2 s), so only modules that simulate do.
 """
 
 import logging
@@ -10,7 +9,7 @@ from typing import Any
 
 from common.errors import UserError
 from envs.rendering import choose_gl
-from envs.tasks import check_version
+from envs.tasks import TASKS, Task, check_version, task_of
 
 choose_gl()
 # On import robosuite's macros.py advises, on stderr, to set up a private macro file: nothing a user of ours can act on.
@@ -26,7 +25,16 @@ from robosuite.models.grippers.panda_gripper import PandaGripper
 from robosuite.robots.single_arm import SingleArm
 from robosuite.utils.transform_utils import mat2quat, quat2mat
 
-__all__ = ["MujocoEnv", "hide_sites", "make_env", "mat2quat", "model_and_data", "quat2mat", "why_not_fused"]
+__all__ = [
+    "MujocoEnv",
+    "hide_sites",
+    "make_env",
+    "mat2quat",
+    "model_and_data",
+    "quat2mat",
+    "task_of_env",
+    "why_not_fused",
+]
 
 # What Robomimic forces on every header for low-dim work: no windows, no cameras, no time limit of robosuite's own.
 _HEADLESS = {
@@ -53,6 +61,12 @@ def make_env(env_args: dict[str, Any]) -> MujocoEnv:
     if name not in REGISTERED_ENVS:
         raise UserError(f"env_args name the environment {name!r}: robosuite 1.4.1 has {', '.join(REGISTERED_ENVS)}.")
     return robosuite.make(name, **(deepcopy(env_args["env_kwargs"]) | _HEADLESS))
+
+
+def task_of_env(env: MujocoEnv) -> Task | None:
+    """The record of the task that ``env`` simulates; None for an environment outside ``TASKS``."""
+    name = task_of({"env_name": type(env).__name__})
+    return None if name is None else TASKS[name]
 
 
 def hide_sites(env: MujocoEnv) -> None:

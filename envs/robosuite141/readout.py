@@ -18,7 +18,10 @@ from envs.readout_kernel import (
     read,
     succeeded,
 )
-from envs.robosuite_v141 import MujocoEnv, model_and_data
+from envs.robosuite141.build import MujocoEnv, model_and_data, task_of_env
+from envs.tasks.task import Task
+
+_RELATIONS = {"difference": DIFFERENCE, "pose": POSE_IN_HAND}
 
 
 class Success:
@@ -27,7 +30,8 @@ class Success:
     def __init__(self, env: MujocoEnv) -> None:
         self._env = env
         self._memory = _memory(env)
-        self._region = _success_region(env)
+        task = task_of_env(env)
+        self._region = None if task is None else _success_region(env, task)
 
     def check(self) -> bool:
         if self._region is None:
@@ -71,7 +75,7 @@ class Sensors:
         self._flat = tuple(name for part in self._parts for name in part)
         self._keys = keys
         self._memory = _memory(env)
-        self._plan = _observation_plan(env, self.dims())
+        self._plan = _observation_plan(env, task_of_env(env), self.dims())
 
     def _readings(self) -> dict[str, np.ndarray]:
         cache: dict[str, np.ndarray] = {}
@@ -101,44 +105,20 @@ def _memory(env: MujocoEnv) -> Memory:
     return Memory(data.site_xpos, data.xpos, data.xquat, data.qpos, data.qvel)
 
 
-def _success_region(env: MujocoEnv) -> Region | None:
-    """``_check_success`` of Lift, PickPlaceCan and NutAssemblySquare as boxes; None for other environments."""
+def _success_region(env: MujocoEnv, task: Task) -> Region:
+    bodies, low, high, reach = task.goal(env)
+    numbers = [env.sim.model.body_name2id(name) for name in bodies]
     site = env.robots[0].eef_site_id
-    name = type(env).__name__
-    if name == "Lift":
-        # Lifted 4 cm off the table, wherever the hand is.
-        low = [-np.inf, -np.inf, env.model.mujoco_arena.table_offset[2] + 0.04]
-        return _region([env.cube_body_id], [low], [[np.inf] * 3], site, reach=2.0)
-    if name == "PickPlaceCan":
-        # Each object in the quarter of the second bin that belongs to it (`not_in_bin`), at most 10 cm above its floor.
-        x, y, z = env.bin2_pos
-        half_x, half_y = env.bin_size[0] / 2, env.bin_size[1] / 2
-        lows = [[x - half_x * (i in (0, 2)), y - half_y * (i < 2), z] for i in range(len(env.objects))]
-        highs = [[low[0] + half_x, low[1] + half_y, z + 0.1] for low in lows]
-        return _region([env.obj_body_id[obj.name] for obj in env.objects], lows, highs, site, reach=0.6)
-    if name == "NutAssemblySquare":
-        # Each nut within 3 cm of its peg's axis (`on_peg`), less than 5 cm above the table.
-        _, data = model_and_data(env)
-        pegs = data.xpos[[env.peg1_body_id, env.peg2_body_id]]
-        lows = [[x - 0.03, y - 0.03, -np.inf] for x, y, _ in pegs]
-        highs = [[x + 0.03, y + 0.03, env.table_offset[2] + 0.05] for x, y, _ in pegs]
-        return _region([env.obj_body_id[nut.name] for nut in env.nuts], lows, highs, site, reach=0.6)
-    return None
+    return Region(np.array(numbers), np.array(low, dtype=float), np.array(high, dtype=float), site, reach)
 
 
-def _region(bodies: list[int], low: list[list[float]], high: list[list[float]], site: int, reach: float) -> Region:
-    return Region(np.array(bodies), np.array(low, dtype=float), np.array(high, dtype=float), site, reach)
-
-
-def _observation_plan(env: MujocoEnv, dims: dict[str, int]) -> Plan | None:
+def _observation_plan(env: MujocoEnv, task: Task | None, dims: dict[str, int]) -> Plan | None:
     """The compiled form of an observation; None where it holds what only robosuite's own sensors know."""
-    objects = {"Lift": "cube", "PickPlaceCan": "Can", "NutAssemblySquare": "SquareNut"}
-    name = type(env).__name__
-    if name not in objects or len(env.robots) != 1:
+    if task is None or len(env.robots) != 1:
         return None
     robot = env.robots[0]
     hand = env.sim.model.body_name2id(robot.robot_model.eef_name)
-    thing = env.cube_body_id if name == "Lift" else env.obj_body_id[objects[name]]
+    thing = env.sim.model.body_name2id(task.object.name)
     site = robot.eef_site_id
 
     def position(body: int) -> list[tuple[int, int]]:
@@ -163,7 +143,7 @@ def _observation_plan(env: MujocoEnv, dims: dict[str, int]) -> Plan | None:
     for key, dim in dims.items():
         copies += [(source, index, begin + i) for i, (source, index) in enumerate(known[key])]
         if key == "object":
-            relation, relation_target = DIFFERENCE if name == "Lift" else POSE_IN_HAND, begin + 7
+            relation, relation_target = _RELATIONS[task.object_in_hand], begin + 7
         begin += dim
     source, address, target = np.array(copies).T.copy()
     return Plan(source, address, target, relation, relation_target, site, hand, thing, begin)

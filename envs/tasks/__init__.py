@@ -1,30 +1,24 @@
-"""The tasks by name, what a Robomimic v141 header says about each, and the seeds of episodes. Light to import."""
+"""The tasks by name, one file each, and what a Robomimic v141 header says about them. Light to import."""
 
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from common.errors import UserError
+from envs.tasks.can import CAN
+from envs.tasks.lift import LIFT
+from envs.tasks.square import SQUARE
+from envs.tasks.task import Task
 
 DEFAULT_OBS_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 
+TASKS: dict[str, Task] = {task.name: task for task in (LIFT, CAN, SQUARE)}
 
-@dataclass(frozen=True)
-class Task:
-    """A robosuite environment and the episode length (env steps) of Robomimic's registry for its ``ph`` data set."""
-
-    env_name: str
-    horizon: int
-
-
-TASKS: dict[str, Task] = {
-    "lift": Task(env_name="Lift", horizon=400),
-    "can": Task(env_name="PickPlaceCan", horizon=400),
-    "square": Task(env_name="NutAssemblySquare", horizon=400),
-}
+# The type of a `--task` flag: the parser refuses and lists names by it.
+if TYPE_CHECKING:
+    TaskName = str
+else:
+    TaskName = Literal[tuple(TASKS)]
 
 # The controller of Robomimic's v141 files. robosuite 1.4.1 ignores `damping` and `damping_limits` in favour of its own
 # `damping_ratio` (1); they are kept because the files have them.
@@ -116,17 +110,3 @@ def resolve_env_args(env_args: dict[str, Any] | None, task: str | None) -> dict[
 def task_of(env_args: dict[str, Any]) -> str | None:
     """The short name of the task that ``env_args`` describe; None for an environment outside ``TASKS``."""
     return next((name for name, task in TASKS.items() if task.env_name == env_args["env_name"]), None)
-
-
-def _episode_entropy(seed: int, index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence((seed, index))
-
-
-def episode_seed(seed: int, index: int) -> int:
-    """The 32-bit seed of the initial state of episode ``index`` of an evaluation with ``seed``."""
-    return int(_episode_entropy(seed, index).generate_state(1)[0])
-
-
-def episode_generator(seed: int, index: int) -> np.random.Generator:
-    """The episode's own source of noise: the same for any number of workers, independent of its ``episode_seed``."""
-    return np.random.default_rng(_episode_entropy(seed, index).spawn(1)[0])

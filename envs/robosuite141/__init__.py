@@ -1,0 +1,1 @@
+"""robosuite 1.4.1: all that is peculiar to this version."""
