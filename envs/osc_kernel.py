@@ -1,7 +1,7 @@
 """One control step in compiled code: 25 times operational space control, gripper and MuJoCo's own two half steps.
 
 The functions of MuJoCo's library are called from the compiled loop itself, so that a control step costs one call from
-Python. The compiled code is cached on disk beside this file (or in numba's user-wide cache where that is read-only).
+Python. The compiled code is cached on disk beside this file, else where ``envs.numba_cache`` says.
 
 Formulas: O. Khatib, "A unified approach for motion and force control of robot manipulators" (1987), as robosuite 1.4.1
 codes them in ``controllers/osc.py`` and ``utils/control_utils.py``. Inverses are replaced by Cholesky solves, and the

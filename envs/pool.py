@@ -198,7 +198,8 @@ def _start_worker(first_env: int) -> _Worker:
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "envs.worker", str(theirs.fileno())],
+            # -P: a copy.py or json.py in the working directory is none of ours, nor to be run.
+            [sys.executable, "-P", "-m", "envs.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env={**os.environ, **one_thread, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,

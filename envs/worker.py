@@ -1,6 +1,6 @@
 """The process that simulates some of a pool's environments. Imports neither torch nor anything that does.
 
-Started as ``python -m envs.worker FD`` by ``envs.pool``, with one end of a socket as file descriptor FD. It answers
+Started as ``python -P -m envs.worker FD`` by ``envs.pool``, with one end of a socket as file descriptor FD. It answers
 requests in the order of their arrival and ends when the other end of the socket closes, however the parent died.
 """
 

@@ -14,7 +14,7 @@ import pytest
 
 from common.errors import UserError
 from envs.messages import Capture, Reply
-from envs.pool import EnvPool, EnvSpec, WorkerError, available_cpus
+from envs.pool import EnvPool, EnvSpec, WorkerError, _start_worker, available_cpus
 from envs.tasks import default_env_args
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,3 +187,15 @@ def test_available_cpus_follow_the_affinity_mask() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "1"
     assert 1 <= available_cpus() <= (os.cpu_count() or 1)
+
+
+def test_a_worker_runs_nothing_that_lies_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("copy", "json", "numpy"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the working directory')\n")
+    monkeypatch.chdir(tmp_path)
+    worker = _start_worker(0)
+    worker.connection.send((SPEC, 0))
+    worker.connection.close()
+    assert worker.process.wait() == 0

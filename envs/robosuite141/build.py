@@ -8,14 +8,16 @@ from copy import deepcopy
 from typing import Any
 
 from common.errors import UserError
+from envs.numba_cache import ensure_numba_cache
 from envs.rendering import choose_gl
 from envs.tasks import TASKS, Task, check_version, task_of
 
 choose_gl()
+ensure_numba_cache()
 # On import robosuite's macros.py advises, on stderr, to set up a private macro file: nothing a user of ours can act on.
 logging.getLogger("robosuite_logs").addFilter(lambda record: record.filename != "macros.py")
 
-# ruff: noqa: E402 - both lines above must come before these imports
+# ruff: noqa: E402 - all of the above must come before these imports
 import mujoco
 import robosuite
 from robosuite.controllers.osc import OperationalSpaceController
