@@ -1,5 +1,6 @@
 """Fixtures that several files share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,10 @@ from tests.training_toy import ForkServer
 
 # The networks of the tests are so small that a second thread costs more than it brings, most of all on a busy machine.
 torch.set_num_threads(1)
+# Tests ask what a compiled network computes, not how fast. Without the C++ compiler's optimiser, vectors and
+# a pool of processes that import torch, torch.compile costs half. Read at the first compilation, by forks as well.
+os.environ |= {"TORCHINDUCTOR_DEBUG_COMPILE": "1", "TORCHINDUCTOR_VEC_ISA_OK": "0"}
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
