@@ -4,20 +4,33 @@ import sys
 
 from commands.front_door import Command, run
 
+TRAIN = "commands.train:train"
+# One name per kind of flag in every command; the names that they stand for work as well.
+OF_FIT = {"--dataset": "--data.path", "--output": "--best.dirpath", "--resume": "--ckpt_path=last"}
+OF_A_CHECKPOINT = {"--dataset": "--data.path", "--checkpoint": "--ckpt_path"}
+OF_PREDICT = {**OF_A_CHECKPOINT, "--output": "--predictions.output"}
+OF_DSRL = {"--dataset": "--demonstrations.path", "--checkpoint": "--bc_checkpoint"}
+
 COMMANDS = {
     "collect": Command("commands.collect:collect", "make demonstrations with a scripted expert"),
     "download": Command("commands.download:download", "fetch an official Robomimic file"),
     "inspect": Command("commands.inspect:inspect", "what is in a data set, and every problem found"),
-    "fit": Command("commands.train:train", "train a diffusion policy on demonstrations"),
-    "validate": Command("commands.train:train", "validation loss and success rate of a checkpoint"),
-    "test": Command("commands.train:train", "loss, action error and success rate of a checkpoint"),
-    "predict": Command("commands.train:train", "action chunks for held-out observations, as a file"),
+    "fit": Command(TRAIN, "train a diffusion policy on demonstrations", OF_FIT),
+    "validate": Command(TRAIN, "validation loss and success rate of a checkpoint", OF_A_CHECKPOINT),
+    "test": Command(TRAIN, "loss, action error and success rate of a checkpoint", OF_A_CHECKPOINT),
+    "predict": Command(TRAIN, "action chunks for held-out observations, as a file", OF_PREDICT),
     "export": Command("commands.export:export", "turn a Lightning checkpoint into a policy file"),
     "evaluate": Command("commands.evaluate:evaluate", "success rate with its confidence interval"),
     "record": Command("commands.record:record", "one MP4 per episode"),
-    "plot": Command("commands.plot:plot", "curves of a training run as a picture"),
-    "dsrl": Command("commands.dsrl:dsrl", "steer a frozen policy by RL in its noise space"),
+    "plot": Command("commands.plot:plot", "curves of a training run as a picture", {"--run": "--logdir"}),
+    "dsrl": Command("commands.dsrl:dsrl", "steer a frozen policy by RL in its noise space", OF_DSRL),
 }
 
+
+def main() -> int:
+    """Run the command that the process's own words name; the exit status."""
+    return run(COMMANDS, sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(run(COMMANDS, sys.argv[1:]))
+    sys.exit(main())

@@ -19,6 +19,10 @@ from callbacks.checkpoints import LastCheckpoint
 STEPS_BETWEEN_AGREEMENTS = 10
 # A signal to a whole process group reaches a rank twice, as rank 0 or torchrun passes it on: one request, not two.
 SECONDS_OF_ONE_REQUEST = 2.0
+_ANNOUNCEMENT = (
+    "\n{}: will save and stop at the end of this step, or of the validation and rollouts under way. "
+    "Ctrl-C now stops at once and loses what came after the last checkpoint.\n"
+)
 
 
 class SaveOnSignal(Checkpoint):
@@ -52,6 +56,8 @@ class SaveOnSignal(Checkpoint):
                 raise KeyboardInterrupt
             return
         self._received, self._since = signum, time.monotonic()
+        # Not print(): the signal may have come in the middle of one.
+        os.write(sys.stderr.fileno(), _ANNOUNCEMENT.format(signal.Signals(signum).name).encode())
         launcher = self._trainer.strategy.launcher if self._trainer is not None else None
         if launcher is not None and signum != signal.SIGINT:  # the terminal sends Ctrl-C to every process itself
             launcher.kill(signum)

@@ -27,6 +27,7 @@ def collect(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from commands.first_words import say_train
     from common.errors import UserError
     from datamodules.hdf5 import Demonstration, write_dataset
     from envs.messages import EnvSpec
@@ -67,3 +68,4 @@ def collect(
         f"wrote {output}: {n_demos} scripted demonstrations, {sum(lengths)} transitions, mean length"
         f" {sum(lengths) / n_demos:.1f}; the expert succeeded in {n_demos} of {tried} episodes ({n_demos / tried:.1%})"
     )
+    say_train(task, output)

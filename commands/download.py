@@ -20,6 +20,7 @@ def download(
         output: where to put the file (default: data/TASK_TYPE.hdf5); one that is there and sound is kept.
         url: a mirror's address of the file (default: the address in robomimic's registry).
     """
+    from commands.first_words import say_train
     from common.errors import UserError
     from datamodules.download import fetch, official_url
     from datamodules.hdf5 import DatasetFile
@@ -30,9 +31,11 @@ def download(
         try:
             with DatasetFile(output) as file:
                 print(f"{output} is there already: {len(file.names())} demonstrations. Remove it to fetch it again.")
+                say_train(task, output)
                 return
         except UserError as error:
             print(f"{error}\nFetching it again.")
     fetch(url, output)
     with DatasetFile(output) as file:
         print(f"wrote {output}: {len(file.names())} demonstrations, sha256 {file.sha256}")
+    say_train(task, output)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from commands.first_words import say_next
 from common.errors import UserError
 from common.files import atomic_path
 from common.lock import run_lock
@@ -50,7 +51,7 @@ def dsrl(
     """
     import torch
 
-    from commands.simulation import load_checkpoint
+    from commands.simulation import check_seed, load_checkpoint
     from dsrl.archive import read_steering
     from dsrl.build import check_config
     from dsrl.report import write_report
@@ -58,6 +59,7 @@ def dsrl(
     from envs.pool import EnvPool, available_cpus
     from rollouts.simulation import check_fits, simulation_of
 
+    check_seed(seed)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not (device.split(":")[0] == "cuda" and torch.cuda.is_available()):
@@ -101,6 +103,7 @@ def dsrl(
             if evaluation.report_episodes > 0:
                 write_report(policy, pool, config, folder)
     print(f"wrote {folder}/sac_best.zip")
+    say_next("judge it", "evaluate", "--checkpoint", bc_checkpoint, "--sac", folder / "sac_best.zip")
 
 
 def write_config(config: DSRLConfig, bc_checkpoint: Path, folder: Path) -> None:

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from commands.simulation import agents_of, check_seed, load_checkpoint, steps_of
+from commands.first_words import say_next
+from commands.simulation import agents_of, check_seed, horizon_of, load_checkpoint, steps_of
 from common.errors import UserError
 from common.files import atomic_path, check_writable, sha256_of
 from envs.pool import EnvPool
@@ -35,7 +36,8 @@ def evaluate(
         seed: of the initial states and the noise.
         noise_scale: the base policy samples w ~ s N(0, I); 1 is the standard.
         n_envs: parallel environments; chosen from the CPUs by default.
-        horizon: env steps before an episode counts as failed; the task's own by default.
+        horizon: env steps before an episode counts as failed; the task's own by default, with --sac the one that it was
+            trained with.
         task: lift, can or square; only for a checkpoint whose data carried no env_args.
         output: results file (JSON) to write.
     """
@@ -47,7 +49,7 @@ def evaluate(
     policy = load_checkpoint(checkpoint, ddim_steps)
     steps = steps_of(policy, sac, ddim_steps)
     agents = agents_of(policy, sac, steps, noise_scale)
-    name, env_spec = simulation_of(policy.spec, task, horizon)
+    name, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon))
     if output is not None:
         check_writable(output)  # a path that cannot be written should not cost an evaluation
     documents: dict[str, dict[str, Any]] = {}
@@ -72,3 +74,4 @@ def evaluate(
         with atomic_path(output) as partial:
             partial.write_text(json.dumps({**header, **judged, **base}, indent=1) + "\n")
         print(f"wrote {output}")
+    say_next("watch it", "record", "--checkpoint", checkpoint, *(["--sac", sac] if sac else []), "--output", "videos")

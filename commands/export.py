@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from commands.first_words import say_next
 from common.errors import UserError
 from policies import load_policy
 
@@ -19,3 +20,4 @@ def export(checkpoint: Path, output: Path) -> None:
     policy.save(output)
     spec = policy.spec
     print(f"wrote {output}: {spec.weights} weights after {spec.train_step} steps, obs {spec.obs_dims}")
+    say_next("judge it", "evaluate", "--checkpoint", output)

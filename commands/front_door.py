@@ -5,11 +5,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from common.errors import UserError
+from commands.first_words import first_flags, program, welcome
+from common.errors import LineError, UserError
 
 MISTAKE, INTERRUPTED = 2, 130
+HELP = ("-h", "--help")
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,12 @@ class Command:
     Args:
         target: "module:function", imported only when the command runs.
         summary: one line for the list of commands.
+        other_names: flag by another name; one with a value (``--ckpt_path=last``) makes the name a switch.
     """
 
     target: str
     summary: str
+    other_names: Mapping[str, str] = field(default_factory=dict)
 
 
 # These parse their own line, subcommand included.
@@ -40,12 +44,18 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
         The exit status: 0, 2 for a user's mistake, 130 after Ctrl-C. A failure that is not the user's raises, and so
         ends with a traceback and status 1.
     """
-    if not args or args[0] in ("-h", "--help"):
+    if not args:
+        print(welcome())
+        return 0
+    if args[0] in HELP:
         print(_overview(commands))
-        return 0 if args else MISTAKE
+        return 0
     name, rest = args[0], list(args[1:])
     if name not in commands:
         return _mistake(f"unknown command {name!r}: expected one of {', '.join(commands)}")
+    if any(word in HELP for word in rest):
+        print(first_flags(name), end="")
+    rest = _known_names(commands[name].other_names, rest)
     # Read when torch is imported: its threads sleep while they wait for one another. Spinning gains a fifth on two idle
     # cores and costs nine tenths of the speed where another program wants one of them (docs/training.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -56,6 +66,8 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
             function([name, *rest])
         else:
             _call(function, name, rest)
+    except LineError as error:
+        return _mistake(f"{error}\nOptions: {program()} {name} --help")
     except UserError as error:
         return _mistake(str(error))
     except KeyboardInterrupt:
@@ -74,8 +86,18 @@ def _call(function: Callable[..., None], name: str, args: list[str]) -> None:
         args=_spell_out_switches(function, args),
         as_positional=False,
         parser_class=CommandParser,
-        prog=f"cli.py {name}",
+        prog=f"{program()} {name}",
     )
+
+
+def _known_names(other_names: Mapping[str, str], args: list[str]) -> list[str]:
+    """The line with each flag under the name that its parser knows."""
+    words = []
+    for word in args:
+        flag, equals, value = word.partition("=")
+        known = other_names.get(flag, flag)
+        words.append(word if "=" in known and equals else known + equals + value)
+    return words
 
 
 def _spell_out_switches(function: Callable[..., None], args: list[str]) -> list[str]:
@@ -94,7 +116,7 @@ def _spell_out_switches(function: Callable[..., None], args: list[str]) -> list[
 
 def _overview(commands: Mapping[str, Command]) -> str:
     lines = [f"  {name:<10}{command.summary}" for name, command in commands.items()]
-    return "\n".join(["usage: python cli.py <command> [options]", "", *lines, "", "python cli.py <command> --help"])
+    return "\n".join([f"usage: {program()} <command> [options]", "", *lines, "", f"{program()} <command> --help"])
 
 
 def _mistake(message: str) -> int:

@@ -1,23 +1,41 @@
 """Command lines by jsonargparse, with a mistake ending in one message instead of the whole usage text."""
 
+import os
+from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
-from common.errors import UserError
+from common.errors import LineError
 
 
-class OneMessage:
-    """Mixin for jsonargparse parsers: a mistake in the line raises ``UserError``."""
-
-    prog: str
+class ProjectParser:
+    """Mixin for jsonargparse parsers: a mistake raises ``LineError``, and ``~`` is the home folder in every path."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(f"{message}\nOptions: python {self.prog} --help")
+        raise LineError(message)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:
+        """The line's values, those of its config files and the defaults."""
+        config = super().parse_args(*args, **kwargs)  # type: ignore[misc]
+        for key, value in list(config.items()):
+            config[key] = expand_home(value)
+        return config
 
 
-class CommandParser(OneMessage, ArgumentParser):  # type: ignore[misc]
+class CommandParser(ProjectParser, ArgumentParser):  # type: ignore[misc]
     """Parser of the commands that are plain functions; a flag must be spelled out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+
+
+def expand_home(value: Any) -> Any:
+    """``value`` with the home folder in place of a leading ``~``: a shell leaves that of ``--output=~/x`` to us."""
+    if isinstance(value, str | Path) and str(value).startswith("~"):
+        return type(value)(os.path.expanduser(value))
+    if isinstance(value, list):
+        return [expand_home(each) for each in value]
+    if isinstance(value, dict):
+        return {key: expand_home(each) for key, each in value.items()}
+    return value

@@ -1,5 +1,6 @@
 """`plot`: a training run's curves as one picture."""
 
+import shlex
 from pathlib import Path
 
 from common.errors import UserError
@@ -46,3 +47,4 @@ def plot(logdir: Path, output: Path, tags: list[str] | None = None) -> None:
     with atomic_path(output) as partial:
         figure.savefig(partial, format=output.suffix[1:], dpi=120)
     print(f"wrote {output}")
+    print(f"next, look at every curve: tensorboard --logdir {shlex.quote(str(logdir))}")

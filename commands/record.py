@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from commands.simulation import agents_of, check_seed, load_checkpoint, steps_of
+from commands.first_words import say_next
+from commands.simulation import agents_of, check_seed, horizon_of, load_checkpoint, steps_of
 from common.errors import UserError
 from envs.pool import Capture, EnvPool
 from rollouts.loop import run_episodes
@@ -32,7 +33,8 @@ def record(
         ddim_steps: denoising steps; the policy's own by default, with --sac those it was trained with.
         seed: of the initial states and the noise.
         noise_scale: the base policy samples w ~ s N(0, I); 1 is the standard.
-        horizon: env steps before an episode counts as failed; the task's own by default.
+        horizon: env steps before an episode counts as failed; the task's own by default, with --sac the one that it was
+            trained with.
         task: lift, can or square; only for a checkpoint whose data carried no env_args.
         size: height and width of the video in pixels.
     """
@@ -43,7 +45,7 @@ def record(
     check_seed(seed)
     policy = load_checkpoint(checkpoint, ddim_steps)
     agent = list(agents_of(policy, sac, steps_of(policy, sac, ddim_steps), noise_scale).values())[-1]
-    _, env_spec = simulation_of(policy.spec, task, horizon, render_size=(size, size))
+    _, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon), render_size=(size, size))
 
     with EnvPool(env_spec, n_envs=1) as pool:
         check_fits(policy.spec, pool)
@@ -52,3 +54,4 @@ def record(
             path = output / f"ep{index + 1:02d}.mp4"
             write_video(path, result)
             print(f"wrote {path}: {'success' if result.success else 'failure'} after {result.length} steps")
+    say_next("count its successes", "evaluate", "--checkpoint", checkpoint, *(["--sac", sac] if sac else []))

@@ -1,11 +1,15 @@
 """What `evaluate`, `record` and `dsrl` share: a checkpoint and its agents."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from policies import DiffusionPolicy, load_policy
 from rollouts.agents import DiffusionAgent
 from rollouts.loop import Agent
+
+if TYPE_CHECKING:
+    from dsrl.config import DSRLConfig
 
 
 def load_checkpoint(checkpoint: Path, ddim_steps: int | None) -> DiffusionPolicy:
@@ -22,13 +26,22 @@ def load_checkpoint(checkpoint: Path, ddim_steps: int | None) -> DiffusionPolicy
 def steps_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int | None) -> int:
     """The denoising steps to judge with: as given, else those the actor was trained with, else the policy's own."""
     if ddim_steps is None and sac is not None:
-        from dsrl.archive import read_steering
-
-        ddim_steps = read_steering(sac).config.ddim_steps
+        ddim_steps = _trained_with(sac).ddim_steps
         limit = policy.spec.diffusion.num_train_timesteps
         if not 1 <= ddim_steps <= limit:
             raise UserError(f"{sac} says it was trained with {ddim_steps} denoising steps, the checkpoint has {limit}")
     return ddim_steps or policy.spec.diffusion.ddim_steps
+
+
+def horizon_of(sac: Path | None, horizon: int | None) -> int | None:
+    """Env steps per episode: as given, else those the actor was trained with; None: the task's own."""
+    return _trained_with(sac).env.horizon if horizon is None and sac is not None else horizon
+
+
+def _trained_with(sac: Path) -> "DSRLConfig":
+    from dsrl.archive import read_steering  # imports stable-baselines3: only where it is needed
+
+    return read_steering(sac).config
 
 
 def agents_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_scale: float) -> dict[str, Agent]:
@@ -38,7 +51,7 @@ def agents_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_
     """
     agents: dict[str, Agent] = {"base": DiffusionAgent(policy, noise_scale=noise_scale, ddim_steps=ddim_steps)}
     if sac is not None:
-        from dsrl.actor import load_steered_agent  # imports stable-baselines3: only where it is needed
+        from dsrl.actor import load_steered_agent
 
         agents["steered"] = load_steered_agent(sac, policy, ddim_steps=ddim_steps, deterministic=None)
     return agents

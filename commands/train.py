@@ -23,8 +23,9 @@ from callbacks.predictions import PredictionFile
 from callbacks.progress import RunProgress
 from callbacks.rollout_success import RolloutSuccess
 from callbacks.save_on_signal import SaveOnSignal
-from commands.parsing import OneMessage
-from common.errors import UserError
+from commands.first_words import program, say_next
+from commands.parsing import ProjectParser
+from common.errors import LineError, UserError
 from common.files import OUT_OF_SPACE, atomic_path
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from lightning_modules import DiffusionBC
@@ -48,7 +49,7 @@ CALLBACKS: dict[str, type[Callback]] = {
 UNWRITABLE = (*OUT_OF_SPACE, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
-class TrainParser(OneMessage, LightningArgumentParser):  # type: ignore[misc]
+class TrainParser(ProjectParser, LightningArgumentParser):  # type: ignore[misc]
     """Lightning's parser with one message per mistake."""
 
 
@@ -70,7 +71,19 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 class TrainCLI(LightningCLI):
-    """LightningCLI with the model's dimensions linked from the data and one seed for everything."""
+    """LightningCLI with the model's dimensions linked from the data and one seed for everything.
+
+    Args:
+        command: fit, validate, test or predict.
+    """
+
+    def __init__(self, command: str, *args: Any, **kwargs: Any) -> None:
+        self.command = command
+        super().__init__(*args, **kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that the line names: building a parser takes seconds."""
+        return {self.command: super().subcommands()[self.command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in LINKED:
@@ -91,6 +104,14 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         if self._get(self.config_init, "trainer.enable_progress_bar") is False:
             self._parser(self.subcommand).callback_keys.remove("progress")
+        asked = self._get(self.config_init, "trainer.accelerator")
+        meant = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
+        kwargs["accelerator"] = meant.get(asked, asked)
+        if kwargs["accelerator"] not in ("cpu", "cuda"):
+            raise UserError(
+                f"trainer.accelerator is {asked}: expected auto, cpu or cuda. Apple's GPU computes nothing in double "
+                "precision, and others are untried"
+            )
         trainer = super().instantiate_trainer(**kwargs)
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
         if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu" and not _fast_bf16():
@@ -129,29 +150,60 @@ def train(args: Sequence[str]) -> None:
         args: the command line after ``cli.py``, the subcommand first.
     """
     _quieten_lightning()
-    # LightningCLI warns when it is given the very words that are on the command line.
-    own_line = list(args) == sys.argv[1:]
+    _check_configured(args)
     try:
-        TrainCLI(
+        cli = TrainCLI(
+            args[0],
             DiffusionBC,
             RobomimicDataModule,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_class=TrainParser,
-            parser_kwargs={"prog": "cli.py"},
+            parser_kwargs={"prog": program()},
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             # No section of the configuration: they have no options.
             trainer_defaults={"callbacks": [StopOnNonFinite(), SaveOnSignal()]},
-            args=None if own_line else list(args),
+            args=list(args),
         )
+        _say_next(cli)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except SystemExit as end:
+        # Ctrl-C outside SaveOnSignal's care: Lightning has put things away, and ends the process with status 1.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
+        raise
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         where = error.filename or "the run's files"
         raise UserError(f"cannot write {where}: {error.strerror}. Choose another folder, or make room.") from error
+
+
+def _check_configured(args: Sequence[str]) -> None:
+    """Without a configuration the parser would name the first of many keys that then lack a value."""
+    flags = {word.partition("=")[0] for word in args}
+    asks = any(flag in ("-h", "--print_config") or flag.endswith("help") for flag in flags)
+    if not asks and flags.isdisjoint({"-c", "--config"}) and not {"--data.path", "--best.dirpath"} <= flags:
+        raise LineError(
+            f"{args[0]} is given no configuration: expected --config configs/bc_lift.yaml, or bc_can.yaml or "
+            "bc_square.yaml, or at the least --dataset FILE and --output FOLDER"
+        )
+
+
+def _say_next(cli: TrainCLI) -> None:
+    """What the command's outcome is for; not after a trial of a few batches, nor from every process."""
+    config = cli.config[cli.config.subcommand]
+    if not cli.trainer.is_global_zero or config.trainer.fast_dev_run:
+        return
+    if cli.config.subcommand == "fit":
+        say_next("judge it", "evaluate", "--checkpoint", Path(config.best.dirpath) / config.export.filename)
+    elif cli.config.subcommand == "predict":
+        print(f"next, read it in Python: numpy.load({config.predictions.output!r}): obs, demonstrated, predicted")
+    else:
+        path = config.ckpt_path if config.ckpt_path != "last" else Path(config.best.dirpath) / "last.ckpt"
+        say_next("count its successes", "evaluate", "--checkpoint", path)
 
 
 def _fast_bf16() -> bool:
@@ -172,6 +224,10 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")
     # The run's config.yaml is there already, and its last.ckpt where a run goes on.
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    # A small data set has fewer batches per epoch than lie between two entries of the log, which counts over epochs.
+    warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
+    # The front door has the words of the line already.
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     # Reports are output; stderr is for warnings and mistakes.
     for name in ("lightning.pytorch", "lightning.fabric"):
         for handler in logging.getLogger(name).handlers:

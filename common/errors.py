@@ -6,3 +6,7 @@ class UserError(Exception):
 
     ``cli.py`` prints the message alone on stderr and exits with status 2; nothing catches it on the way.
     """
+
+
+class LineError(UserError):
+    """A mistake in the words of a command line, which the command's ``--help`` would clear up."""

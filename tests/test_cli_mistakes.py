@@ -131,6 +131,19 @@ def test_bad_flags(cli_server: ForkServer, data: Path, tmp_path: Path, fault: st
     assert not list((tmp_path / "run").glob("*.ckpt"))
 
 
+def test_the_help_that_a_mistake_names_is_there(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    message = one_message(*cli_server.run(fit_line(tmp_path / "run", data, model__learning_rate=1)))
+    assert message.endswith("\nOptions: python cli.py fit --help\n")
+    assert "Options" not in one_message(*cli_server.run(fit_line(tmp_path / "run", data, data__batch_size=0)))
+
+
+def test_a_fit_that_names_no_config_is_told_which_there_are(cli_server: ForkServer, data: Path) -> None:
+    for line in (["fit"], ["fit", "--data.path", str(data)]):
+        message = one_message(*cli_server.run(line))
+        assert "--config configs/bc_lift.yaml" in message
+        assert "Parser key" not in message
+
+
 @pytest.mark.parametrize("kernels", [True, False])
 def test_bf16_on_a_cpu_without_kernels_for_it_is_warned_of(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: bool

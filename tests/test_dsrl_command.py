@@ -106,7 +106,7 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_the_steered_policy_is_judged_by_the_actor_and_the_steps_it_was_kept_for(
+def test_the_steered_policy_is_judged_by_the_actor_the_steps_and_the_horizon_it_was_kept_for(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool
 ) -> None:
     run(checkpoint, tmp_path / "run")
@@ -116,9 +116,16 @@ def test_the_steered_policy_is_judged_by_the_actor_and_the_steps_it_was_kept_for
     monkeypatch.setattr("dsrl.archive.read_steering", lambda path: steering)
     monkeypatch.setattr("dsrl.actor.read_steering", lambda path: steering)
     output = tmp_path / "results.json"
-    evaluate(checkpoint, sac=archive, n_episodes=1, n_envs=1, horizon=4, output=output)
+    evaluate(checkpoint, sac=archive, n_episodes=1, n_envs=1, output=output)
     results = json.loads(output.read_text())
-    assert (results["actor"], results["ddim_steps"]) == ("mean" if deterministic else "draw", 1)
+    played = (results["actor"], results["ddim_steps"], results["horizon"])
+    assert played == ("mean" if deterministic else "draw", 1, 20)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_generators_cannot_take_is_refused(checkpoint: Path, tmp_path: Path, seed: int) -> None:
+    with pytest.raises(UserError, match=f"--seed is {seed}: expected 0 to 4294967295"):
+        dsrl(checkpoint, seed=seed, output=tmp_path / "run")
 
 
 def test_noise_aliasing_runs_in_the_simulator(checkpoint: Path, tmp_path: Path) -> None:

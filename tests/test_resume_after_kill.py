@@ -139,6 +139,16 @@ def test_a_signal_saves_and_exits(
     assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
 
 
+def test_a_second_ctrl_c_ends_at_once_as_an_interruption(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    line = fit_line(tmp_path, data)
+    status, errors = cli_server.run(line, before=signal_at("global_step", 5, signal.SIGINT, times=2))
+    assert status == 130, errors
+    assert "SIGINT: will save and stop at the end of this step" in errors
+    assert errors.endswith("fit: interrupted\n")
+    assert "Traceback" not in errors
+    assert not (tmp_path / "last.ckpt").exists()
+
+
 def test_a_signal_passed_on_by_a_launcher_is_one_request(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
     def run_and_signal_twice(folder: Path, signum: signal.Signals) -> tuple[int, str]:
         return cli_server.run(fit_line(folder, data), before=signal_at("global_step", 5, signum, times=2))

@@ -1,0 +1,78 @@
+"""What a newcomer reads first: the welcome, the flags that matter, and at a command's end what to do next."""
+
+import shlex
+import sys
+from pathlib import Path
+
+WELCOME = """\
+Diffusion policies on Robomimic data, steered by RL. Three things to begin with:
+
+  See all of it work, from nothing (about ten minutes on two cores):
+    make quickstart
+
+  Train a policy on demonstrations, and measure it:
+    {program} collect --task lift --n_demos 200 --output data/lift.hdf5
+    {program} fit --config configs/bc_lift.yaml --config configs/fast.yaml --dataset data/lift.hdf5
+    {program} evaluate --checkpoint checkpoints/bc/lift/policy.safetensors
+
+  Improve a policy by RL without touching its weights:
+    {program} dsrl --config configs/dsrl_lift.yaml --bc_checkpoint checkpoints/bc/lift/policy.safetensors
+
+All commands: {program} --help"""
+
+FIRST_FLAGS: dict[str, dict[str, str]] = {
+    "fit": {
+        "--config FILE": "configs/bc_TASK.yaml; a second one, such as configs/fast.yaml, is laid over the first",
+        "--dataset FILE": "demonstrations, hdf5 (also --data.path)",
+        "--output FOLDER": "of checkpoints and policy.safetensors (also --best.dirpath)",
+        "--resume": "go on with the run in that folder (also --ckpt_path last)",
+        "--trainer.max_epochs N": "how long to train",
+        "--data.batch_size N": "windows per gradient step and device",
+        "--model.lr X": "learning rate at its highest",
+        "--model.network.init_args.hidden_dims '[N,N,N]'": "the network's hidden layers",
+        "--rollout.every_n_epochs N": "how often the success rate is measured; 0: never",
+        "--seed_everything N": "of weights, order of the data and noise",
+    },
+    "dsrl": {
+        "--config FILE": "configs/dsrl_TASK.yaml",
+        "--bc_checkpoint FILE": "the policy to steer (also --checkpoint)",
+        "--dataset FILE": "its demonstrations, into the replay buffer (also --demonstrations.path)",
+        "--output FOLDER": "of the run; checkpoints/dsrl/TASK by default",
+        "--resume": "go on with the run in that folder",
+        "--initial_steps N": "env steps played by the frozen policy first",
+        "--train_steps N": "env steps after them",
+        "--utd N": "updates per chunk",
+        "--action_magnitude X": "bound of every component of the noise",
+        "--seed N": "of networks, episodes and draws",
+    },
+}
+
+
+def program() -> str:
+    """How this process was started: ``python cli.py``, or the installed name."""
+    name = Path(sys.argv[0]).name
+    return name if name == "diffusion-steering" else "python cli.py"
+
+
+def welcome() -> str:
+    """Three things to begin with, each with its commands."""
+    return WELCOME.format(program=program())
+
+
+def first_flags(command: str) -> str:
+    """The flags of a command that matter most, for the head of its help; empty where the help is short anyway."""
+    if command not in FIRST_FLAGS:
+        return ""
+    lines = [f"  {flag:<30} {meaning}" for flag, meaning in FIRST_FLAGS[command].items()]
+    return "\n".join(["the flags that matter most; all of them are below:", *lines, "", ""])
+
+
+def say_train(task: str | None, dataset: Path) -> None:
+    """Print how to train on ``dataset``; ``task`` is its short name, None for one without a configuration."""
+    settings = ["--config", f"configs/bc_{task or 'lift'}.yaml", *([] if task else ["--data.task", "null"])]
+    say_next("train on it", "fit", *settings, "--dataset", dataset)
+
+
+def say_next(purpose: str, *words: object) -> None:
+    """Print the command that a user may want after this one."""
+    print(f"next, {purpose}: {program()} {shlex.join(str(word) for word in words)}")
