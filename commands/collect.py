@@ -30,10 +30,11 @@ def collect(
     from commands.first_words import say_train
     from common.errors import UserError
     from datamodules.hdf5 import Demonstration, write_dataset
+    from datamodules.splits import split_masks
     from envs.messages import EnvSpec
     from envs.pool import EnvPool
     from envs.tasks import TASKS, default_env_args
-    from experts.collection import RECORDED_KEYS, collect_successes, split_masks
+    from experts.collection import RECORDED_KEYS, collect_successes
     from rollouts.loop import EpisodeResult
 
     if n_demos < 1:

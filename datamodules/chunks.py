@@ -31,13 +31,17 @@ class ChunkDataset:
         return self.obs.shape[0]
 
 
-def window_chunks(episodes: Sequence[tuple[Tensor, Tensor]], pred_horizon: int, pad_end: bool = False) -> ChunkDataset:
+def window_chunks(
+    episodes: Sequence[tuple[Tensor, Tensor]], pred_horizon: int, held: Sequence[bool] | None = None
+) -> ChunkDataset:
     """Cut episodes into overlapping windows.
 
     Args:
         episodes: (obs (T, obs_dim), actions (T, action_dim)) of each episode.
         pred_horizon: actions per window.
-        pad_end: let windows run over the episode's end by repeating its last action, so that every step starts one.
+        held: where given, windows run over the episode's end, so that every step starts one. Beyond the end the held
+            components of the last action (action_dim,) keep their values, a gripper's say, and the others, motions, are
+            0: repeated, they would go on moving the hand after the end.
 
     Returns:
         The windows in order of episode and step. Empty where every episode is too short.
@@ -46,13 +50,16 @@ def window_chunks(episodes: Sequence[tuple[Tensor, Tensor]], pred_horizon: int, 
     action_parts: list[Tensor] = []
     skipped = 0
     for obs, actions in episodes:
-        starts = len(actions) if pad_end else len(actions) - pred_horizon + 1
+        starts = len(actions) - pred_horizon + 1 if held is None else len(actions)
         if starts < 1:
             skipped += 1
             continue
         steps = torch.arange(starts)[:, None] + torch.arange(pred_horizon)[None, :]  # (starts, pred_horizon)
+        if held is not None:
+            rest = torch.where(torch.tensor(held), actions[-1], 0)
+            actions = torch.cat([actions, rest.expand(pred_horizon - 1, -1)])
         obs_parts.append(obs[:starts])
-        action_parts.append(actions[steps.clamp_max(len(actions) - 1)])
+        action_parts.append(actions[steps])
     if not obs_parts:
         return ChunkDataset(torch.empty(0, 0), torch.empty(0, pred_horizon, 0), skipped)
     return ChunkDataset(torch.cat(obs_parts), torch.cat(action_parts), skipped)

@@ -9,12 +9,14 @@ Layout, as robomimic 0.3 writes it (``robomimic/scripts/dataset_states_to_obs.py
 
 A file may come from a stranger: nothing in it is unpickled or followed out of the file, and whatever is wrong with it
 ends as one `UserError`. Tolerated, because files in the wild have it: no ``env_args``, no ``total``, attributes stored
-as strings, masks that name absent demonstrations.
+as strings, masks that name absent demonstrations, rewards of shape (T, 1), observations that are no vectors, actions
+beyond the controller's range.
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +28,11 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import atomic_path, sha256_of
+from datamodules.conventions import are_absolute
 from datamodules.damage import reports_damage
 
 ACTION_TOLERANCE = 1e-6  # beyond [-1, 1], for actions that went through float32
+OPTIONAL = ("states", "rewards", "dones", "next_obs")
 LARGEST_ARRAY = 10**9  # elements; a few bytes of hdf5 can declare an array that no memory holds
 DEMONSTRATION_NAME = re.compile(r"demo_(\d+)")
 
@@ -41,13 +45,15 @@ class Demonstration:
     ``dones`` to the one after it.
     """
 
-    actions: np.ndarray  # (T, A), the environment's units in [-1, 1]
+    actions: np.ndarray  # (T, A), the environment's units: motions in [-1, 1], or absolute poses
     obs: dict[str, np.ndarray]  # key -> (T, d), raw units
     states: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))  # (T, S), flattened simulator states
     rewards: np.ndarray = field(default_factory=lambda: np.empty(0))  # (T,)
-    dones: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (T,), 1 where the task is solved
+    # (T,), 1 where the task is solved or, in files of robomimic's extraction, the trajectory ends.
+    dones: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     next_obs: dict[str, np.ndarray] = field(default_factory=dict)  # key -> (T, d)
     model_file: str = ""  # the simulator model's XML
+    n_clipped: int = 0  # values of the file's actions that lay outside [-1, 1]
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -141,13 +147,22 @@ class DatasetFile:
         """How many demonstrations ``mask/<filter_key>`` names that are not in the file."""
         return len(set(self.masks[filter_key]) - set(self._names))
 
-    def read(self, name: str, obs_keys: Sequence[str] | None = None) -> Demonstration:
-        """One demonstration with these observation keys (None: all), arrays in the file's own precision.
+    def read(
+        self, name: str, obs_keys: Sequence[str] | None = None, fields: Collection[str] = OPTIONAL
+    ) -> Demonstration:
+        """One demonstration, arrays in the file's own precision.
+
+        Motions are clipped to [-1, 1], as robosuite's controller does; absolute poses are left as they are.
+
+        Args:
+            name: of the demonstration.
+            obs_keys: the observation keys to read; None: all that are vectors.
+            fields: what to read beside them, where the file has it. What is not read is not checked either.
 
         Raises:
-            UserError: a key is missing or mis-shaped, lengths differ, a value is NaN, an action lies outside [-1, 1].
+            UserError: a key is missing or mis-shaped, lengths differ, a value is NaN.
         """
-        demonstration, faults = self.examine(name, obs_keys)
+        demonstration, faults = self.examine(name, obs_keys, fields)
         if faults:
             more = f" ({len(faults) - 1} more: see `inspect`)" if len(faults) > 1 else ""
             raise UserError(faults[0] + more)
@@ -170,28 +185,60 @@ class DatasetFile:
             actions = self._data[name].get("actions")
             if isinstance(actions, h5py.Dataset) and actions.shape and stated != str(actions.shape[0]):
                 notes.append(f"{name}: num_samples says {stated}, but there are {actions.shape[0]} actions")
+        dims, obs = self.obs_dims(), self._data[self._names[0]]["obs"]
+        for key in sorted(set(_names_in(obs)) - set(dims)):
+            shape = getattr(obs.get(key), "shape", "of no array")
+            notes.append(f"obs/{key} has shape {shape}: only observations of shape (T, d) are read")
         return notes
 
     @reports_damage
-    def examine(self, name: str, obs_keys: Sequence[str] | None = None) -> tuple[Demonstration, list[str]]:
-        """Load what can be loaded of a demonstration, and list what is wrong with it, one message each."""
-        group, dims, faults = self._data[name], self.obs_dims(), []
+    def examine(
+        self, name: str, obs_keys: Sequence[str] | None = None, fields: Collection[str] = OPTIONAL
+    ) -> tuple[Demonstration, list[str]]:
+        """Load what can be loaded of a demonstration, and list what is wrong with it, one message each; see `read`."""
+        group, dims = self._data[name], self.obs_dims()
         keys = list(dims) if obs_keys is None else list(obs_keys)
-        shapes: dict[str, int | None] = {
-            "actions": self._action_dim
-        }  # array -> its second dimension, None: it has none
+        # Array -> its second dimension, -1: any, None: it has none.
+        shapes: dict[str, int | None] = {"actions": self._action_dim}
         shapes |= {f"obs/{key}": dims.get(key, -1) for key in keys}
-        if isinstance(group.get("next_obs"), h5py.Group):
+        if "next_obs" in fields and isinstance(group.get("next_obs"), h5py.Group):
             shapes |= {f"next_obs/{key}": dims.get(key, -1) for key in keys}
-        shapes |= {key: None for key in ("rewards", "dones") if key in group}
-        shapes |= {"states": -1} if "states" in group else {}
+        shapes |= {key: None for key in ("rewards", "dones") if key in fields and key in group}
+        shapes |= {"states": -1} if "states" in fields and "states" in group else {}
+        arrays, faults = self._load_all(group, shapes)
+        actions = arrays.get("actions", np.empty((0, 0)))
+        n_clipped = 0
+        if not are_absolute(self.env_args):
+            n_clipped = int(np.count_nonzero(np.abs(actions) > 1 + ACTION_TOLERANCE))
+            actions = actions.clip(-1, 1) if n_clipped else actions
+        return Demonstration(
+            actions=actions,
+            obs={key: arrays[f"obs/{key}"] for key in keys if f"obs/{key}" in arrays},
+            next_obs={key: arrays[f"next_obs/{key}"] for key in keys if f"next_obs/{key}" in arrays},
+            model_file=_text(group.attrs.get("model_file", "")),
+            n_clipped=n_clipped,
+            **{key: arrays[key] for key in ("states", "rewards", "dones") if key in arrays},
+        ), faults
+
+    @reports_damage
+    def faults_of_next_obs(self, name: str) -> list[str]:
+        """What is wrong with a demonstration's ``next_obs``, which no command reads."""
+        group = self._data[name]
+        if not isinstance(group.get("next_obs"), h5py.Group):
+            return []
+        shapes: dict[str, int | None] = {f"next_obs/{key}": dim for key, dim in self.obs_dims().items()}
+        return self._load_all(group, {"actions": self._action_dim, **shapes})[1]
+
+    def _load_all(self, group: h5py.Group, shapes: Mapping[str, int | None]) -> tuple[dict[str, np.ndarray], list[str]]:
+        """The arrays of these shapes that can be loaded, and what is wrong with each or between them."""
         arrays: dict[str, np.ndarray] = {}
+        faults: list[str] = []
         for key, dim in shapes.items():
             try:
                 arrays[key] = self._load(group, key, dim)
             except UserError as error:
                 faults.append(str(error))
-        where = f"{self.path}: {name}"
+        where = f"{self.path}: {group.name.removeprefix('/data/')}"
         lengths = {key: len(array) for key, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             faults.append(
@@ -202,19 +249,7 @@ class DatasetFile:
         for key, array in arrays.items():
             if bad := array.size - int(np.count_nonzero(np.isfinite(array))):
                 faults.append(f"{where}/{key} has {bad} values that are NaN or infinite. Expected finite numbers.")
-        actions = arrays.get("actions", np.empty((0, 0)))
-        if (beyond := np.abs(actions) > 1 + ACTION_TOLERANCE).any():
-            faults.append(
-                f"{where}/actions has values outside [-1, 1], such as {actions[beyond][0]:g}."
-                " Expected robosuite's normalised actions: rescale them."
-            )
-        return Demonstration(
-            actions=actions,
-            obs={key: arrays[f"obs/{key}"] for key in keys if f"obs/{key}" in arrays},
-            next_obs={key: arrays[f"next_obs/{key}"] for key in keys if f"next_obs/{key}" in arrays},
-            model_file=_text(group.attrs.get("model_file", "")),
-            **{key: arrays[key] for key in ("states", "rewards", "dones") if key in arrays},
-        ), faults
+        return arrays, faults
 
     @cached_property
     def _action_dim(self) -> int:
@@ -223,7 +258,7 @@ class DatasetFile:
         return actions.shape[1] if isinstance(actions, h5py.Dataset) and actions.ndim == 2 else -1
 
     def _load(self, group: h5py.Group, key: str, dim: int | None) -> np.ndarray:
-        """The numbers at ``key``: (T, dim), (T,) if dim is None, (T, anything) if it is -1."""
+        """The numbers at ``key``: (T, dim), (T,) if dim is None, where (T, 1) serves too, (T, anything) if it is -1."""
         where = f"{self.path}: {group.name.removeprefix('/data/')}/{key}"
         dataset = group.get(key)
         if not isinstance(dataset, h5py.Dataset):
@@ -233,13 +268,16 @@ class DatasetFile:
         if dataset.file.filename != self._file.filename or dataset.is_virtual or dataset.external:
             raise UserError(f"{where} leads to another file, which is not followed. Expected the numbers themselves.")
         wanted = "(T,)" if dim is None else "(T, d)" if dim < 0 else f"(T, {dim})"
-        fits = dataset.ndim == 1 if dim is None else dataset.ndim == 2 and dim in (-1, dataset.shape[1])
+        if dim is None:
+            fits = dataset.ndim == 1 or dataset.shape[1:] == (1,)
+        else:
+            fits = dataset.ndim == 2 and dim in (-1, dataset.shape[1])
         if not fits or dataset.size > LARGEST_ARRAY:
             raise UserError(f"{where} has shape {dataset.shape}. Expected {wanted}.")
         if dataset.dtype.kind not in "fiub":
             raise UserError(f"{where} holds {dataset.dtype}. Expected numbers.")
         try:
-            return dataset[()]
+            return dataset[()].ravel() if dim is None else dataset[()]
         except (OSError, RuntimeError) as error:
             raise UserError(f"{where} cannot be read ({error}). The file is damaged: fetch it again.") from error
 
@@ -271,14 +309,40 @@ class DatasetFile:
         }
 
 
-def load_arrays(path: str | Path, obs_keys: Sequence[str], filter_key: str | None = None) -> dict[str, Demonstration]:
-    """The demonstrations of a file, or of one of its filter keys, by name in numerical order.
+def load_arrays(
+    path: str | Path,
+    obs_keys: Sequence[str],
+    filter_key: str | None = None,
+    fields: Collection[str] = OPTIONAL,
+) -> dict[str, Demonstration]:
+    """The demonstrations of a file, or of one of its filter keys, by name in numerical order; see `DatasetFile.read`.
+
+    Warns where actions had to be clipped.
 
     Raises:
         UserError: anything is wrong with the file or with one of these demonstrations.
     """
     with DatasetFile(path) as file:
-        return {name: file.read(name, obs_keys) for name in file.names(filter_key)}
+        demonstrations = {name: file.read(name, obs_keys, fields) for name in file.names(filter_key)}
+    warn_of_clipping(path, demonstrations.values())
+    return demonstrations
+
+
+def warn_of_clipping(path: str | Path, demonstrations: Collection[Demonstration]) -> None:
+    """Say how many actions were clipped, where any were."""
+    n_values = sum(demonstration.actions.size for demonstration in demonstrations)
+    if note := clipping_note(sum(demonstration.n_clipped for demonstration in demonstrations), n_values):
+        warnings.warn(f"{path}: {note}", stacklevel=3)
+
+
+def clipping_note(n_clipped: int, n_values: int) -> str | None:
+    """What to tell of actions that were clipped; None where none were."""
+    if n_clipped == 0:
+        return None
+    return (
+        f"{n_clipped} action values ({n_clipped / n_values:.2%}) lie outside [-1, 1]: they are clipped, as robosuite's"
+        " controller does"
+    )
 
 
 def write_dataset(
@@ -327,6 +391,11 @@ def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
+        if "unable to lock file" in str(error) or "already open for write" in str(error):
+            raise UserError(
+                f"{path} is open for writing in another program, so that what it holds may change ({error}). Wait until"
+                " that program has closed it, or read a copy."
+            ) from error
         truncated = "truncated" in str(error)
         found = "is truncated" if truncated else "cannot be opened as hdf5"
         mend = "Fetch it again (`download` resumes)." if truncated else "Expected a Robomimic low-dim hdf5 file."

@@ -1,15 +1,20 @@
 """What a data set holds, for people: counts, lengths, ranges, masks, success, notes and problems."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from datamodules.hdf5 import DatasetFile
+from datamodules.conventions import are_absolute, are_shaped
+from datamodules.hdf5 import DatasetFile, clipping_note
+
+# `fit` and `dsrl` read no next_obs: where it is wrong, the file still serves.
+READ_BY_COMMANDS = ("states", "rewards", "dones")
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,18 @@ def survey(path: Path) -> Report:
     """
     with DatasetFile(path) as file:
         lengths: list[int] = []
-        solved: list[bool] = []
+        rewards: list[np.ndarray] = []
         spans: dict[str, Span] = {}
-        problems: list[str] = []
+        notes, problems = file.notes(), []
+        n_clipped = n_actions = 0
         for name in file.names():
-            demonstration, faults = file.examine(name)
+            demonstration, faults = file.examine(name, fields=READ_BY_COMMANDS)
             problems += faults
+            notes += [f"{fault} No command reads it." for fault in file.faults_of_next_obs(name)]
             lengths.append(len(demonstration))
+            n_clipped, n_actions = n_clipped + demonstration.n_clipped, n_actions + demonstration.actions.size
             if len(demonstration.rewards):
-                solved.append(bool(np.max(demonstration.rewards) > 0))
+                rewards.append(demonstration.rewards)
             arrays = {"actions": demonstration.actions, "states": demonstration.states}
             arrays |= {f"obs/{key}": values for key, values in demonstration.obs.items()}
             for key, values in arrays.items():
@@ -60,13 +68,24 @@ def survey(path: Path) -> Report:
             "source": file.attributes.get("source", "not stated"),
             "task": env_args.get("env_name", "not stated (no env_args)"),
             "simulator": f"robosuite {env_args['env_version']}" if "env_version" in env_args else "not stated",
+            "actions": "absolute poses" if are_absolute(env_args) else "motions, in [-1, 1]",
             "demonstrations": str(len(lengths)),
             "transitions": f"{sum(lengths)} (header: {file.attributes.get('total', 'not stated')})",
             "lengths": f"mean {np.mean(lengths):.1f}, median {np.median(lengths):g}, {min(lengths)} to {max(lengths)}",
-            "success": f"{np.mean(solved):.1%} of {len(solved)} with rewards" if solved else "no rewards",
+            "success": _success(env_args, rewards),
         }
         masks = {key: (len(named), len(named) - file.absent(key)) for key, named in file.masks.items()}
-        return Report(facts, spans, masks, file.notes(), problems)
+        if note := clipping_note(n_clipped, n_actions):
+            notes.append(note)
+        return Report(facts, spans, masks, notes, problems)
+
+
+def _success(env_args: dict[str, Any], rewards: Sequence[np.ndarray]) -> str:
+    if not rewards:
+        return "not stated (no rewards)"
+    if are_shaped(env_args, rewards):
+        return "not stated (shaped rewards, which also pay for coming nearer)"
+    return f"{np.mean([array.max() > 0 for array in rewards]):.1%} of {len(rewards)} with rewards"
 
 
 def print_report(report: Report, console: Console | None = None) -> None:

@@ -16,13 +16,15 @@ from torch import Tensor
 from common.errors import UserError
 from datamodules.batches import TensorBatches
 from datamodules.chunks import ChunkDataset, window_chunks
-from datamodules.hdf5 import DatasetFile
+from datamodules.conventions import held_components
+from datamodules.hdf5 import DatasetFile, Demonstration, warn_of_clipping
+from datamodules.splits import split_of
 from envs.tasks import DEFAULT_OBS_KEYS, TaskName
 
 # What the env_args of several files must agree in.
 COMPARED = ("env_name", "env_version", "controller_configs")
 # What a run that goes on must find as it was: order and number of its batches follow from these.
-RESUMED_WITH = ("data_sha256", "train_filter_key", "pad_end", "global_batch_size")
+RESUMED_WITH = ("data_sha256", "train_filter_key", "val_filter_key", "n_demos", "pad_end", "global_batch_size")
 
 
 class RobomimicDataModule(LightningDataModule):
@@ -37,9 +39,12 @@ class RobomimicDataModule(LightningDataModule):
         obs_keys: observation keys to concatenate, in this order.
         pred_horizon: actions per chunk.
         batch_size: chunks per batch (and per GPU).
-        train_filter_key: mask naming the training demonstrations; null takes all.
-        val_filter_key: mask naming the validation demonstrations; null: no validation loss.
-        pad_end: let chunks run over the end of an episode by repeating its last action.
+        train_filter_key: mask naming the training demonstrations; null takes all, and so does `train` where the file
+            names none.
+        val_filter_key: mask naming the validation demonstrations; null: no validation loss. Where the file names none
+            under `valid`, a tenth of the training ones is held out.
+        n_demos: train on the first so many demonstrations (of each file) only; null: on all.
+        pad_end: let chunks run over the end of an episode: the gripper stays as it is, the hand stands still.
         seed: of the shuffling (linked from seed_everything).
     """
 
@@ -55,12 +60,13 @@ class RobomimicDataModule(LightningDataModule):
         batch_size: int = 256,
         train_filter_key: str | None = "train",
         val_filter_key: str | None = "valid",
+        n_demos: int | None = None,
         pad_end: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in {"pred_horizon": pred_horizon, "batch_size": batch_size}.items():
-            if value < 1:
+        for name, value in {"pred_horizon": pred_horizon, "batch_size": batch_size, "n_demos": n_demos}.items():
+            if value is not None and value < 1:
                 raise UserError(f"data.{name} is {value}: expected at least 1")
         self.paths = [Path(path)] if isinstance(path, str) else [Path(each) for each in path]
         if not self.paths:
@@ -73,6 +79,7 @@ class RobomimicDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.train_filter_key = train_filter_key
         self.val_filter_key = val_filter_key
+        self.n_demos = n_demos
         self.pad_end = pad_end
         self.seed = seed
         self._train_batches: TensorBatches | None = None
@@ -106,7 +113,7 @@ class RobomimicDataModule(LightningDataModule):
             )
         if hasattr(self, "train_chunks"):
             return
-        self.train_chunks = self._chunks(self.train_filter_key)
+        self.train_chunks, self.val_chunks = self._read_chunks()
         if len(self.train_chunks) == 0:
             raise UserError(
                 f"{self._names()}: every demonstration is shorter than pred_horizon {self.pred_horizon}: "
@@ -118,35 +125,36 @@ class RobomimicDataModule(LightningDataModule):
                 f"{self.pred_horizon}",
                 stacklevel=2,
             )
-        if self.val_filter_key is None:
-            self.val_chunks = ChunkDataset(torch.empty(0, 0), torch.empty(0, 0, 0))
-        else:
-            self._warn_of_overlap(self.val_filter_key)
-            self.val_chunks = self._chunks(self.val_filter_key)
 
-    def _warn_of_overlap(self, val_filter_key: str) -> None:
+    def _read_chunks(self) -> tuple[ChunkDataset, ChunkDataset]:
+        """The windows that train and those that validate."""
+        train: list[Demonstration] = []
+        valid: list[Demonstration] = []
         for path in self.paths:
             with DatasetFile(path) as file:
-                both = {*file.names(self.train_filter_key)} & {*file.names(val_filter_key)}
-            if both:
+                split = split_of(file, self.train_filter_key, self.val_filter_key, self.n_demos)
+                parts = [[file.read(name, self.obs_keys, ()) for name in names] for names in (split.train, split.valid)]
+            warn_of_clipping(path, [*parts[0], *parts[1]])
+            if both := set(split.train) & set(split.valid):
                 warnings.warn(
                     f"{path}: {len(both)} demonstrations are in both data.train_filter_key {self.train_filter_key} and "
-                    f"data.val_filter_key {val_filter_key}: the validation loss will flatter",
+                    f"data.val_filter_key {self.val_filter_key}: the validation loss will flatter",
                     stacklevel=2,
                 )
+            train += parts[0]
+            valid += parts[1]
+        return self._windows(train), self._windows(valid)
 
-    def _chunks(self, filter_key: str | None) -> ChunkDataset:
+    def _windows(self, demonstrations: Sequence[Demonstration]) -> ChunkDataset:
         episodes: list[tuple[Tensor, Tensor]] = []
-        for path in self.paths:
-            with DatasetFile(path) as file:
-                for name in file.names(filter_key):
-                    demonstration = file.read(name, self.obs_keys)
-                    # Through numpy: torch cannot take arrays of the other byte order.
-                    obs = np.concatenate([demonstration.obs[key] for key in self.obs_keys], axis=-1)
-                    arrays = (np.ascontiguousarray(array, np.float32) for array in (obs, demonstration.actions))
-                    obs_tensor, actions = map(torch.from_numpy, arrays)
-                    episodes.append((obs_tensor, actions))
-        return window_chunks(episodes, self.pred_horizon, self.pad_end)
+        for demonstration in demonstrations:
+            # Through numpy: torch cannot take arrays of the other byte order.
+            obs = np.concatenate([demonstration.obs[key] for key in self.obs_keys], axis=-1)
+            arrays = (np.ascontiguousarray(array, np.float32) for array in (obs, demonstration.actions))
+            obs_tensor, actions = map(torch.from_numpy, arrays)
+            episodes.append((obs_tensor, actions))
+        held = held_components(self.env_args, self.action_dim) if self.pad_end else None
+        return window_chunks(episodes, self.pred_horizon, held)
 
     def _names(self) -> str:
         return ", ".join(str(path) for path in self.paths)
@@ -220,7 +228,7 @@ def _read_header(path: Path, obs_keys: Sequence[str]) -> tuple[dict[str, int], d
                 f"{path}: no observation key {', '.join(missing)}. Those there: {', '.join(sorted(dims))}. "
                 "Choose with data.obs_keys."
             )
-        first = file.read(file.names()[0], list(obs_keys))
+        first = file.read(file.names()[0], list(obs_keys), ())
         sizes = {key: dims[key] for key in obs_keys} | {"actions": first.actions.shape[1]}
         return sizes, file.env_args, file.sha256
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from common.errors import UserError
-from datamodules.hdf5 import Demonstration, load_arrays
+from datamodules.conventions import are_shaped
+from datamodules.hdf5 import DatasetFile, Demonstration, load_arrays
 from dsrl.replay import ChunkReplayBuffer
 from envs.noise_space import RewardKind, chunk_reward
 
@@ -60,9 +61,14 @@ def read_transitions(
         first, n: which demonstrations; ``n`` None: all that follow.
 
     Raises:
-        UserError: the file cannot be read, is of other dimensions, or none of these demonstrations succeeds.
+        UserError: the file cannot be read, is of other dimensions, its rewards do not mark success, or none of these
+            demonstrations succeeds.
     """
-    demos = list(load_arrays(path, list(obs_dims)).values())[first : None if n is None else first + n]
+    with DatasetFile(path) as file:
+        env_args = file.env_args
+    demos = list(load_arrays(path, list(obs_dims), fields=("rewards",)).values())[
+        first : None if n is None else first + n
+    ]
     if demos:  # all of a file's demonstrations have the same dimensions
         found = {key: demos[0].obs[key].shape[1] for key in obs_dims} | {"actions": demos[0].actions.shape[1]}
         expected = {**obs_dims, "actions": chunk_shape[1]}
@@ -71,6 +77,11 @@ def read_transitions(
                 f"data set {path}: its dimensions are {found}, the policy has {expected}. Give --demonstrations.path a "
                 "file of the policy's own task."
             )
+    if are_shaped(env_args, (demo.rewards for demo in demos)):
+        raise UserError(
+            f"data set {path}: its rewards are shaped (they also pay for coming nearer), so that a reward above 0 does "
+            "not mark success. Expected sparse rewards: use Robomimic's low_dim file in place of its low_dim_dense."
+        )
     parts = [_cut(demo, list(obs_dims), chunk_shape[0], reward) for demo in demos if (demo.rewards > 0).any()]
     if not parts:
         raise UserError(

@@ -32,7 +32,6 @@ RECORDED_KEYS = (
 # Added to a collection's seed, so that no evaluation, whose seeds are below 2^32, starts from a state of a data set.
 # Not 2^32 itself: numpy pads entropy with zeros, and (2^32 + s, 0) would be episode 1 of an evaluation with seed s.
 COLLECTION_SEEDS = 2**64
-VALIDATION_SHARE = 0.1
 
 
 def expert_class(task: str) -> type[Expert]:
@@ -112,13 +111,3 @@ def demonstration_of(result: EpisodeResult, obs_dims: Mapping[str, int]) -> Demo
         next_obs=dict(zip(obs_dims, np.split(following, bounds, axis=1), strict=True)),
         model_file=model_file,
     )
-
-
-def split_masks(n_demos: int, seed: int) -> dict[str, list[str]]:
-    """Robomimic's filter keys: ``valid`` is a tenth of the demonstrations, drawn by ``seed``, ``train`` the rest."""
-    n_valid = min(max(1, int(VALIDATION_SHARE * n_demos)), n_demos - 1)
-    valid = set(np.random.default_rng(seed).permutation(n_demos)[:n_valid].tolist())
-    return {
-        "train": [f"demo_{i}" for i in range(n_demos) if i not in valid],
-        "valid": [f"demo_{i}" for i in range(n_demos) if i in valid],
-    }

@@ -11,10 +11,11 @@ import pytest
 from commands.collect import collect
 from common.errors import UserError
 from datamodules.hdf5 import DatasetFile
+from datamodules.splits import split_masks
 from envs.episodes import episode_seed
 from envs.robosuite_env import RobosuiteEnv, SteppingName
 from envs.tasks import default_env_args
-from experts.collection import RECORDED_KEYS, split_masks
+from experts.collection import RECORDED_KEYS
 from tests.hdf5_problems import problems
 
 TASKS = ("lift", "can", "square")

@@ -10,6 +10,7 @@ import torch
 from common.errors import UserError
 from datamodules.batches import TensorBatches
 from datamodules.chunks import window_chunks
+from datamodules.conventions import held_components
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from tests.training_toy import OBS_DIMS, write_toy_dataset
 
@@ -32,12 +33,26 @@ def test_windows_never_cross_episodes(horizon: int) -> None:
         assert window == [[episode, step + k] for k in range(horizon)]
 
 
-def test_padding_repeats_the_last_action_of_the_same_episode() -> None:
-    chunks = window_chunks(counting([3, 1]), 4, pad_end=True)
+def test_padding_keeps_the_gripper_and_stops_the_hand() -> None:
+    chunks = window_chunks(counting([3, 1]), 4, held=(False, True))
     assert chunks.skipped == 0
     assert chunks.obs.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0]]
     assert chunks.actions[:, :, 1].tolist() == [[0, 1, 2, 2], [1, 2, 2, 2], [2, 2, 2, 2], [0, 0, 0, 0]]
-    assert chunks.actions[:, :, 0].tolist() == [[0] * 4, [0] * 4, [0] * 4, [1] * 4]
+    assert chunks.actions[:, :, 0].tolist() == [[0] * 4, [0] * 4, [0] * 4, [1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "dim", "kept"),
+    [
+        ({}, 7, [6]),
+        ({"robots": ["Panda", "Panda"]}, 14, [6, 13]),
+        ({"controller_configs": {"control_delta": False}}, 7, [0, 1, 2, 3, 4, 5, 6]),
+    ],
+    ids=["one arm", "two arms", "absolute poses"],
+)
+def test_what_the_padding_keeps_follows_from_the_header(kwargs: dict[str, object], dim: int, kept: list[int]) -> None:
+    held = held_components({"env_name": "X", "env_kwargs": kwargs}, dim)
+    assert [i for i in range(dim) if held[i]] == kept
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -141,8 +156,53 @@ def test_filter_keys_choose_demonstrations(path: Path) -> None:
     everything = module(str(path), train_filter_key=None, val_filter_key=None)
     assert (len(everything.train_chunks), len(everything.val_chunks)) == (27 + 14 + 22 + 6, 0)
     assert everything.val_dataloader() == []
-    with pytest.raises(UserError, match="Filter keys there: train, valid"):
-        module(str(path), val_filter_key="20_percent")
+    for key in ("train_filter_key", "val_filter_key"):
+        with pytest.raises(UserError, match="Filter keys there: train, valid"):
+            module(str(path), **{key: "20_percent"})
+
+
+def edit_masks(path: Path, masks: dict[str, list[str]]) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["mask"]
+        for key, names in masks.items():
+            file[f"mask/{key}"] = np.array(names, dtype="S")
+
+
+@pytest.mark.parametrize("masks", [{}, {"20_percent": ["demo_1"]}, {"train": ["demo_50"], "valid": ["demo_51"]}])
+def test_without_usable_masks_a_tenth_is_held_out(tmp_path: Path, masks: dict[str, list[str]]) -> None:
+    path = write_toy_dataset(tmp_path / "toy.hdf5", lengths=[10] * 20)
+    edit_masks(path, masks)
+    with pytest.warns(UserWarning, match="2 are held out for validation, 18 train"):
+        data = module(str(path))
+    assert (len(data.train_chunks), len(data.val_chunks)) == (18 * 7, 2 * 7)
+    both = torch.cat([data.train_chunks.obs, data.val_chunks.obs])
+    assert len(both.unique(dim=0)) == 20 * 7, "no demonstration is in both"
+    other_seed = module(str(path), seed=5)
+    assert torch.equal(other_seed.val_chunks.obs, data.val_chunks.obs)
+    with pytest.warns(UserWarning, match="training on all 20"):
+        everything = module(str(path), val_filter_key=None)
+    assert len(everything.train_chunks) == 20 * 7
+
+
+def test_one_mask_alone_is_completed(path: Path) -> None:
+    edit_masks(path, {"valid": ["demo_1"]})
+    with pytest.warns(UserWarning, match="training on the other 3"):
+        data = module(str(path))
+    assert (len(data.train_chunks), len(data.val_chunks)) == (27 + 22 + 6, 14)
+    edit_masks(path, {"train": ["demo_0", "demo_2"]})
+    with pytest.warns(UserWarning, match="1 are held out for validation, 1 train"):
+        data = module(str(path))
+    assert sorted([len(data.train_chunks), len(data.val_chunks)]) == [22, 27]
+
+
+def test_the_first_demonstrations_alone(path: Path) -> None:
+    first = module(str(path), n_demos=2)
+    assert (len(first.train_chunks), len(first.val_chunks)) == (27 + 14, 6)
+    assert torch.equal(first.train_chunks.obs, module(str(path)).train_chunks.obs[: 27 + 14])
+    with pytest.raises(UserError, match=r"data.n_demos is 4, but .* has 3 demonstrations to train on"):
+        module(str(path), n_demos=4)
+    with pytest.raises(UserError, match=r"data\.n_demos is 0"):
+        module(str(path), n_demos=0)
 
 
 def test_several_files_are_one_set(path: Path, tmp_path: Path) -> None:

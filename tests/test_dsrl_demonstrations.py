@@ -1,5 +1,6 @@
 """Demonstrations in DSRL's replay buffer: cut into chunks, given noise by the decoder, mixed into minibatches."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,13 @@ def test_a_demonstration_without_success_is_left_out(data: Path) -> None:
     assert len(read_transitions(data, DIMS, CHUNK, "sparse")) == 3 + 2 + 4
     with pytest.raises(UserError, match=r"none of the 1 demonstrations .* reward above 0"):
         read_transitions(data, DIMS, CHUNK, "sparse", first=1, n=1)
+
+
+def test_shaped_rewards_are_refused(tmp_path: Path) -> None:
+    shaped = dataclasses.replace(demonstration(7, 4, 0), rewards=np.linspace(0.01, 1, 7))
+    write_dataset(tmp_path / "dense.hdf5", [shaped], {"env_name": "toy"}, {})
+    with pytest.raises(UserError, match="its rewards are shaped"):
+        read_transitions(tmp_path / "dense.hdf5", DIMS, CHUNK, "sparse")
 
 
 @pytest.mark.parametrize(("dims", "chunk"), [({**DIMS, "clock": 3}, CHUNK), (DIMS, (2, 7))], ids=["obs", "actions"])

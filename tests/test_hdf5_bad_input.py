@@ -1,6 +1,10 @@
 """Each way in which a data file can be wrong ends in one UserError that says what to mend."""
 
+import dataclasses
 import json
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 
 from common.errors import UserError
 from datamodules.hdf5 import DatasetFile, Demonstration, load_arrays, write_dataset
+from datamodules.inspection import survey
 from tests.hdf5_problems import problems
 
 ENV_ARGS = {"env_name": "Lift", "env_version": "1.4.1", "type": 1, "env_kwargs": {"robots": ["Panda"]}}
@@ -163,15 +168,76 @@ def test_values_that_are_not_finite(path: Path, key: str, value: float) -> None:
     assert f"demo_1/{key} has 1 values that are NaN or infinite" in message
 
 
-def test_actions_outside_the_range(path: Path) -> None:
-    edit(path, lambda file: file["data/demo_1/actions"].__setitem__((3, 2), -1.5))
-    message = message_of(path)
-    assert "outside [-1, 1]" in message
-    assert "-1.5" in message
+def test_motions_beyond_the_controllers_range_are_clipped_and_counted(path: Path) -> None:
+    edit(path, lambda file: file["data/demo_1/actions"].__setitem__((3, slice(2, 4)), [-1.5, 2.0]))
+    with pytest.warns(UserWarning, match=r"2 action values \(1\.06%\) lie outside \[-1, 1\]: they are clipped"):
+        demonstrations = load_arrays(path, tuple(OBS_DIMS))
+    np.testing.assert_array_equal(demonstrations["demo_1"].actions[3, 2:4], [-1, 1])
+    expected = demonstration(9, 1).actions
+    np.testing.assert_array_equal(np.delete(demonstrations["demo_1"].actions, 3, 0), np.delete(expected, 3, 0))
+    assert problems(path) == []
+    assert any("2 action values" in note for note in survey(path).notes)
+
+
+@pytest.mark.parametrize(
+    "controller",
+    [
+        {"type": "OSC_POSE", "control_delta": False},
+        {"type": "BASIC", "body_parts": {"right": {"type": "OSC_POSE", "input_type": "absolute"}}},
+    ],
+    ids=["robosuite 1.4", "robosuite 1.5"],
+)
+def test_absolute_poses_need_no_bound(tmp_path: Path, controller: dict[str, object]) -> None:
+    absolute = {**ENV_ARGS, "env_kwargs": {"robots": ["Panda"], "controller_configs": controller}}
+    demo = dataclasses.replace(demonstration(9), actions=demonstration(9).actions * 3)
+    write_dataset(tmp_path / "absolute.hdf5", [demo], absolute, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = load_arrays(tmp_path / "absolute.hdf5", tuple(OBS_DIMS))["demo_0"]
+    np.testing.assert_array_equal(read.actions, demo.actions)
+    assert survey(tmp_path / "absolute.hdf5").facts["actions"] == "absolute poses"
 
 
 def test_actions_rounded_through_float32_are_accepted(path: Path) -> None:
     edit(path, lambda file: file["data/demo_1/actions"].__setitem__((3, 2), 1 + 1e-7))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_arrays(path, tuple(OBS_DIMS))) == 3
+
+
+def test_rewards_as_a_column_are_accepted(path: Path) -> None:
+    edit(path, lambda file: replace(file, "data/demo_1/rewards", file["data/demo_1/rewards"][:][:, None]))
+    np.testing.assert_array_equal(load_arrays(path, tuple(OBS_DIMS))["demo_1"].rewards, demonstration(9, 1).rewards)
+    assert problems(path) == []
+
+
+def test_what_a_command_does_not_read_cannot_stop_it(path: Path) -> None:
+    def spoil(file: h5py.File) -> None:
+        for i in range(3):
+            file[f"data/demo_{i}/obs/agentview_image"] = np.zeros((9, 8, 8, 3), np.uint8)
+        replace(file, "data/demo_1/next_obs/object", np.zeros((9, 4)))
+        file["data/demo_2/states"][3] = np.nan
+
+    edit(path, spoil)
+    with DatasetFile(path) as file:
+        assert len(file.read("demo_1", tuple(OBS_DIMS), ())) == 9
+        assert len(file.read("demo_2", tuple(OBS_DIMS), ("rewards",))) == 9
+        with pytest.raises(UserError, match="demo_2/states"):
+            file.read("demo_2", tuple(OBS_DIMS), ("states",))
+    report = survey(path)
+    assert [problem for problem in report.problems if "demo_2/states" not in problem] == []
+    assert any("obs/agentview_image has shape (9, 8, 8, 3)" in note for note in report.notes)
+    assert any("demo_1/next_obs/object has shape (9, 4)" in note for note in report.notes)
+
+
+def test_a_file_that_another_program_is_writing(path: Path) -> None:
+    script = f"import h5py, sys; file = h5py.File({str(path)!r}, 'r+'); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        message = message_of(path)
+        writer.communicate()
+    assert "is open for writing in another program" in message
     assert len(load_arrays(path, tuple(OBS_DIMS))) == 3
 
 
@@ -280,7 +346,7 @@ def test_a_link_out_of_the_file_is_not_followed(path: Path, tmp_path: Path) -> N
 
 def test_every_fault_is_listed_at_once(path: Path) -> None:
     def spoil(file: h5py.File) -> None:
-        file["data/demo_0/actions"][2, 2] = 2.0
+        file["data/demo_0/actions"][2, 2] = np.nan
         file["data/demo_1/obs/object"][2, 2] = np.nan
         del file["data/demo_2/obs/robot0_eef_pos"]
 

@@ -1,5 +1,6 @@
 """`inspect` says what is in a file and what is wrong with it."""
 
+import dataclasses
 from pathlib import Path
 
 import h5py
@@ -71,15 +72,24 @@ def test_everything_is_printed(path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_every_problem_is_printed_and_the_command_fails(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with h5py.File(path, "r+") as file:
-        file["data/demo_0/actions"][0, 0] = 7.0
+        file["data/demo_0/actions"][0, 0] = np.inf
         file["data/demo_1/obs/object"][0, 0] = np.nan
         file["data/demo_2"].attrs["num_samples"] = 12
     with pytest.raises(UserError, match="2 problems"):
         inspect(path)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "demo_0/actions has values outside [-1, 1], such as 7" in printed
+    assert "demo_0/actions has 1 values that are NaN or infinite" in printed
     assert "demo_1/obs/object has 1 values that are NaN" in printed
     assert "demo_2: num_samples says 12, but there are 40 actions" in printed
+
+
+@pytest.mark.parametrize("stated", [True, False], ids=["by the header", "by the values"])
+def test_shaped_rewards_are_no_success(tmp_path: Path, stated: bool) -> None:
+    env_args = {**ENV_ARGS, "env_kwargs": {"reward_shaping": True} if stated else {}}
+    unsolved = demonstration(10, False)
+    shaped = dataclasses.replace(unsolved, rewards=np.full(10, 0.3) if stated else np.linspace(0, 0.3, 10))
+    write_dataset(tmp_path / "dense.hdf5", [shaped], env_args, {})
+    assert survey(tmp_path / "dense.hdf5").facts["success"].startswith("not stated (shaped rewards")
 
 
 def test_a_file_that_does_not_open_is_one_error(tmp_path: Path) -> None:
