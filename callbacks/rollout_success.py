@@ -11,7 +11,6 @@ from torchmetrics import MeanMetric
 
 from common.errors import UserError
 from envs.pool import Capture, EnvPool, EnvSpec
-from envs.tasks import check_version
 from lightning_modules import DiffusionBC
 from rollouts.agents import DiffusionAgent
 from rollouts.loop import EpisodeResult, run_episodes
@@ -74,13 +73,20 @@ class RolloutSuccess(Callback):
         spec = pl_module.policy.spec
         rolls_out = stage in ("validate", "test") or (stage == "fit" and self.every_n_epochs > 0)
         if rolls_out or (spec.env_args is not None and spec.task is not None):
-            env_args = self._env_spec(pl_module).env_args
+            self._env_spec(pl_module)
         if not rolls_out:
             return
-        check_version(env_args)
         most = spec.diffusion.num_train_timesteps
         if self.ddim_steps is not None and self.ddim_steps > most:
             raise UserError(f"rollout.ddim_steps is {self.ddim_steps}: expected 1 to {most}, the policy's own steps")
+        self._open(pl_module)
+
+    def _open(self, module: DiffusionBC) -> EnvPool:
+        """The environments, built once; whatever the simulator or the policy's dimensions refuse is refused here."""
+        if self._pool is None:
+            self._pool = EnvPool(self._env_spec(module), self.n_envs)
+            check_fits(module.policy.spec, self._pool)
+        return self._pool
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -110,13 +116,11 @@ class RolloutSuccess(Callback):
 
     def _rollout(self, trainer: Trainer, pl_module: LightningModule, seed: int = SELECTION_SEED) -> None:
         assert isinstance(pl_module, DiffusionBC)
-        if self._pool is None:
-            self._pool = EnvPool(self._env_spec(pl_module), self.n_envs)
-            check_fits(pl_module.policy.spec, self._pool)
+        pool = self._open(pl_module)
         policy = pl_module.inference_policy
         agent = DiffusionAgent(policy, ddim_steps=self.ddim_steps)
         mine = range(trainer.global_rank, self.n_episodes, trainer.world_size)
-        results = run_episodes(agent, self._pool, seed, mine)
+        results = run_episodes(agent, pool, seed, mine)
         metrics = {
             METRIC: [float(result.success) for result in results],
             "rollout/episode_length": [float(result.length) for result in results],

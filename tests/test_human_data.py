@@ -1,5 +1,6 @@
 """Human demonstrations agree with the simulator, and train as they are."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +80,7 @@ def test_replaying_pieces_that_start_at_rest_lifts_the_cube() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_epoch_on_each_file(name: str, tmp_path: Path, cli_server: ForkServer) -> None:
-    flags = {
-        "data__path": human(name),
-        "data__obs_keys": "[robot0_eef_pos,robot0_eef_quat,robot0_gripper_qpos,object]",
-        "data__batch_size": 2048,
-        "trainer__max_epochs": 1,
-    }
-    status, errors = cli_server.run(fit_line(tmp_path, **flags))
+    obs_keys = json.dumps(DEFAULT_OBS_KEYS)
+    line = fit_line(tmp_path, human(name), data__obs_keys=obs_keys, data__batch_size=2048, trainer__max_epochs=1)
+    status, errors = cli_server.run(line)
     assert (status, (tmp_path / "policy.safetensors").is_file()) == (0, True), errors

@@ -3,6 +3,7 @@
 Importing this module imports robosuite (1-2 s), so only modules that simulate do.
 """
 
+import inspect
 import logging
 from copy import deepcopy
 from typing import Any
@@ -52,7 +53,8 @@ def make_env(env_args: dict[str, Any]) -> MujocoEnv:
     """Build the robosuite environment that a Robomimic header describes, headless.
 
     Raises:
-        UserError: robosuite 1.4 has no such environment, or the header is of robosuite 1.5.
+        UserError: robosuite 1.4 has no such environment or does not take these arguments, or the header is of robosuite
+            1.5.
     """
     if not robosuite.__version__.startswith("1.4."):
         raise UserError(
@@ -62,7 +64,38 @@ def make_env(env_args: dict[str, Any]) -> MujocoEnv:
     name = env_args["env_name"]
     if name not in REGISTERED_ENVS:
         raise UserError(f"env_args name the environment {name!r}: robosuite 1.4.1 has {', '.join(REGISTERED_ENVS)}.")
-    return robosuite.make(name, **(deepcopy(env_args["env_kwargs"]) | _HEADLESS))
+    # Robomimic's converter repeats the name among the arguments.
+    kwargs = {key: value for key, value in env_args.get("env_kwargs", {}).items() if key != "env_name"}
+    if fault := _fault_of(name, kwargs):
+        raise UserError(
+            f"robosuite 1.4.1 cannot build {name} from the data file's env_args: {fault}. Mend the attribute 'env_args'"
+            " of its group 'data'; without it, Robomimic's v141 settings of the task that you name are used."
+        )
+    return robosuite.make(name, **(deepcopy(kwargs) | _HEADLESS))
+
+
+def _fault_of(name: str, kwargs: dict[str, Any]) -> str | None:
+    """What ``env_kwargs`` hold that robosuite does not take, or lack that it needs; None where nothing."""
+    parameters = {
+        parameter
+        for parent in REGISTERED_ENVS[name].__mro__
+        for parameter in inspect.signature(parent.__init__).parameters
+    }
+    if unknown := sorted(set(kwargs) - parameters):
+        return f"env_kwargs hold {', '.join(unknown)}, which it does not know"
+    robots = kwargs.get("robots")
+    names = robots if isinstance(robots, list) else [robots]
+    if not names or not all(isinstance(robot, str) and robot in robosuite.ALL_ROBOTS for robot in names):
+        return f"env_kwargs name the robots {robots!r}, expected a list of {', '.join(robosuite.ALL_ROBOTS)}"
+    controllers = kwargs.get("controller_configs")
+    for controller in controllers if isinstance(controllers, list) else [controllers]:
+        kind = controller.get("type") if isinstance(controller, dict) else controller
+        if kind is not None and kind not in robosuite.ALL_CONTROLLERS:
+            return (
+                f"its controller is {kind!r}, expected one of {', '.join(robosuite.ALL_CONTROLLERS)} (robosuite 1.5 has"
+                " others)"
+            )
+    return None
 
 
 def task_of_env(env: MujocoEnv) -> Task | None:
