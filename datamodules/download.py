@@ -24,18 +24,31 @@ PAUSE = 0.5  # seconds before connecting again, doubled each time
 TRANSIENT = (429, 500, 502, 503, 504)  # HTTP states in which a server may be later asked again
 
 
-def official_url(task: str, dataset_type: str) -> str:
-    """URL of Robomimic's low-dim file, from its own registry.
+def registered_kind(task: str, dataset_type: str) -> str:
+    """What robomimic's registry calls the low-dim file with sparse rewards: "low_dim" or, of "mg", "low_dim_sparse".
 
     Raises:
         UserError: robomimic registers no such data set.
     """
     from robomimic import DATASET_REGISTRY
 
-    try:
-        return DATASET_REGISTRY[task][dataset_type]["low_dim"]["url"]
-    except KeyError:
-        raise UserError(f"robomimic registers no low-dim data set '{dataset_type}' of task '{task}'.") from None
+    kinds = DATASET_REGISTRY.get(task, {}).get(dataset_type, {})
+    kind = next((kind for kind in ("low_dim", "low_dim_sparse") if kind in kinds), None)
+    if kind is None:
+        raise UserError(f"robomimic registers no low-dim data set '{dataset_type}' of task '{task}'.")
+    return kind
+
+
+def official_url(task: str, dataset_type: str) -> str:
+    """URL of Robomimic's low-dim v141 file, from its own registry.
+
+    Raises:
+        UserError: robomimic registers no such data set.
+    """
+    from robomimic import DATASET_REGISTRY
+
+    kind = registered_kind(task, dataset_type)
+    return DATASET_REGISTRY[task][dataset_type][kind]["url"]
 
 
 def partial_path(url: str, output: Path) -> Path:
@@ -61,7 +74,11 @@ def fetch(url: str, output: Path) -> None:
         with partial.open("ab") as file:
             _receive_all(url, file, output.name)
             os.fsync(file.fileno())
-        _check(url, partial)
+        try:
+            check_dataset(url, partial)
+        except UserError:
+            partial.unlink()
+            raise
         os.replace(partial, output)
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}. Choose another --output.") from error
@@ -136,12 +153,11 @@ def _refused(url: str, error: urllib.error.HTTPError, file: BinaryIO, start: int
     raise UserError(f"{url}: HTTP {error.code} {error.reason}. Check the address, or name a mirror with --url.")
 
 
-def _check(url: str, partial: Path) -> None:
-    """Raise `UserError`, and drop the partial file, unless it is a Robomimic file."""
+def check_dataset(source: str, path: Path) -> None:
+    """Raise `UserError` unless what ``source`` sent is a Robomimic file."""
     try:
-        with DatasetFile(partial) as file:
+        with DatasetFile(path) as file:
             file.obs_dims()
     except UserError as error:
-        reason = str(error).replace(str(partial), "the file it sent")
-        partial.unlink()
-        raise UserError(f"{url} sent no whole Robomimic low-dim file: {reason}") from error
+        reason = str(error).replace(str(path), "the file it sent")
+        raise UserError(f"{source} sent no whole Robomimic low-dim file: {reason}") from error
