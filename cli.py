@@ -14,6 +14,7 @@ OF_DSRL = {"--dataset": "--demonstrations.path", "--checkpoint": "--bc_checkpoin
 COMMANDS = {
     "collect": Command("commands.collect:collect", "make demonstrations with a scripted expert"),
     "download": Command("commands.download:download", "fetch an official Robomimic file"),
+    "convert": Command("commands.convert:convert", "make a low-dim data set of a raw recording"),
     "inspect": Command("commands.inspect:inspect", "what is in a data set, and every problem found"),
     "fit": Command(TRAIN, "train a diffusion policy on demonstrations", OF_FIT),
     "validate": Command(TRAIN, "validation loss and success rate of a checkpoint", OF_A_CHECKPOINT),

@@ -196,7 +196,7 @@ class DatasetFile:
         self, name: str, obs_keys: Sequence[str] | None = None, fields: Collection[str] = OPTIONAL
     ) -> tuple[Demonstration, list[str]]:
         """Load what can be loaded of a demonstration, and list what is wrong with it, one message each; see `read`."""
-        group, dims = self._data[name], self.obs_dims()
+        group, dims = self._data[name], {} if obs_keys == () else self.obs_dims()  # a raw file has no observations
         keys = list(dims) if obs_keys is None else list(obs_keys)
         # Array -> its second dimension, -1: any, None: it has none.
         shapes: dict[str, int | None] = {"actions": self._action_dim}

@@ -80,7 +80,7 @@ def read_transitions(
     if are_shaped(env_args, (demo.rewards for demo in demos)):
         raise UserError(
             f"data set {path}: its rewards are shaped (they also pay for coming nearer), so that a reward above 0 does "
-            "not mark success. Expected sparse rewards: use Robomimic's low_dim file in place of its low_dim_dense."
+            "not mark success. Expected sparse rewards: `convert` makes them from the file's simulator states."
         )
     parts = [_cut(demo, list(obs_dims), chunk_shape[0], reward) for demo in demos if (demo.rewards > 0).any()]
     if not parts:

@@ -42,6 +42,16 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
+class Retraced:
+    """A recording's T states, looked up in the simulator, and what becomes of its actions when played again."""
+
+    observations: np.ndarray  # (T + 1, D) float64: of each state, and after the last action
+    successes: np.ndarray  # (T,) bool: after each action
+    departure: float  # largest distance of a position (m, rad) of the replay from the recording
+    departed_at: int | None  # first step after which that distance is above a centimetre
+
+
+@dataclass(frozen=True)
 class Reply:
     """An environment's answer. To ``reset``, ``reset_to`` and ``step``: ``obs``; to ``call``: ``value``."""
 

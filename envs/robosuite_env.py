@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from common.errors import UserError
+from envs.messages import Retraced
 from envs.rendering import CameraRenderer
 from envs.robosuite141 import build as robosuite
 from envs.robosuite141 import resets
@@ -19,6 +20,7 @@ from envs.stepping import FusedStepping, Stepping, StockStepping
 from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args
 
 SteppingName = Literal["fused", "stock"]
+REPLAY_TOLERANCE = 0.01  # m, rad
 
 
 class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -157,6 +159,36 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._stepping.step(np.asarray(action, dtype=np.float64))
         self._length += 1
         return self._success.check()
+
+    def retrace(self, states: np.ndarray, actions: np.ndarray, model_file: str | None) -> Retraced:
+        """Look a recording's states up in the simulator, then play its actions again from the first one.
+
+        Args:
+            states: (T, S), before each action.
+            actions: (T, action_dim).
+            model_file: of the recording; None: the present model.
+
+        Raises:
+            UserError: states or model file do not fit this environment.
+        """
+        observations, successes = [], []
+        for state in states:
+            self.reset_to(state, model_file)
+            observations.append(self.observe())
+            successes.append(self._success.check())
+        self.reset_to(states[0], model_file)
+        nq = robosuite.model_and_data(self._env)[0].nq
+        distances = np.zeros(len(states))
+        for t, action in enumerate(actions[:-1]):
+            self.advance(action)
+            distances[t] = np.abs(self.state() - states[t + 1])[1 : 1 + nq].max()
+        far = np.flatnonzero(distances > REPLAY_TOLERANCE)
+        if len(far):  # the last action begins where the recording says
+            self.reset_to(states[-1], model_file)
+        successes.append(self.advance(actions[-1]))
+        observations.append(self.observe())
+        departed_at = int(far[0]) if len(far) else None
+        return Retraced(np.array(observations), np.array(successes[1:]), float(distances.max()), departed_at)
 
     @property
     def length(self) -> int:
