@@ -209,8 +209,9 @@ class DatasetFile:
         actions = arrays.get("actions", np.empty((0, 0)))
         n_clipped = 0
         if not are_absolute(self.env_args):
-            n_clipped = int(np.count_nonzero(np.abs(actions) > 1 + ACTION_TOLERANCE))
-            actions = actions.clip(-1, 1) if n_clipped else actions
+            exact = actions.astype(np.float64)  # a file may store small integers
+            n_clipped = int(np.count_nonzero(np.abs(exact) > 1 + ACTION_TOLERANCE))
+            actions = exact.clip(-1, 1) if n_clipped else actions
         return Demonstration(
             actions=actions,
             obs={key: arrays[f"obs/{key}"] for key in keys if f"obs/{key}" in arrays},

@@ -71,9 +71,7 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "no demonstrations": (spoil(lambda file: file["data"].clear()), "no demonstrations"),
     "missing key": (spoil(lambda file: file.__delitem__("data/demo_0/obs/object")), "object"),
     "nan": (spoil(lambda file: file["data/demo_1/actions"].__setitem__((2, 3), np.nan)), "NaN"),
-    "out of range": (spoil(lambda file: file["data/demo_1/actions"].__setitem__((2, 3), 7)), "outside [-1, 1]"),
     "unequal": (spoil(lambda file: shorten(file, "data/demo_1/actions", 4)), "unequal length"),
-    "no filter key": (spoil(lambda file: file.__delitem__("mask/train")), "no filter key 'train'"),
     "too short": (spoil(shorten_all), "shorter than pred_horizon 4"),
 }
 
@@ -98,6 +96,8 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "no batch": ({"data__batch_size": 0}, "data.batch_size is 0"),
     "no horizon": ({"data__pred_horizon": 0}, "data.pred_horizon is 0"),
     "empty keys": ({"data__obs_keys": "[]"}, "data.obs_keys is empty"),
+    "no filter key": ({"data__train_filter_key": "20_percent"}, "no filter key '20_percent'"),
+    "too few demonstrations": ({"data__n_demos": 40}, "data.n_demos is 40"),
     "unknown key": ({"data__obs_keys": "[objcet]"}, "Those there: object, robot0_eef_pos"),
     "unknown task": ({"data__task": "lfit"}, "lfit"),
     "another task": ({"data__task": "can"}, "the task is given as 'can'"),

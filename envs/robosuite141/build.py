@@ -90,7 +90,7 @@ def _fault_of(name: str, kwargs: dict[str, Any]) -> str | None:
     controllers = kwargs.get("controller_configs")
     for controller in controllers if isinstance(controllers, list) else [controllers]:
         kind = controller.get("type") if isinstance(controller, dict) else controller
-        if kind is not None and kind not in robosuite.ALL_CONTROLLERS:
+        if kind is not None and not (isinstance(kind, str) and kind in robosuite.ALL_CONTROLLERS):
             return (
                 f"its controller is {kind!r}, expected one of {', '.join(robosuite.ALL_CONTROLLERS)} (robosuite 1.5 has"
                 " others)"
