@@ -80,7 +80,7 @@ def test_replaying_pieces_that_start_at_rest_lifts_the_cube() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_epoch_on_each_file(name: str, tmp_path: Path, cli_server: ForkServer) -> None:
-    obs_keys = json.dumps(DEFAULT_OBS_KEYS)
-    line = fit_line(tmp_path, human(name), data__obs_keys=obs_keys, data__batch_size=2048, trainer__max_epochs=1)
+    flags = {"data__task": Path(name).name.split("_")[0], "data__obs_keys": json.dumps(DEFAULT_OBS_KEYS)}
+    line = fit_line(tmp_path, human(name), **flags, data__batch_size=2048, trainer__max_epochs=1)
     status, errors = cli_server.run(line)
     assert (status, (tmp_path / "policy.safetensors").is_file()) == (0, True), errors
