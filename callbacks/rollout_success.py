@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torchmetrics import MeanMetric
 
+from callbacks.run_end import is_last_epoch
 from common.errors import UserError
+from datamodules.robomimic_datamodule import RobomimicDataModule
 from envs.pool import Capture, EnvPool, EnvSpec
 from lightning_modules import DiffusionBC
 from rollouts.agents import DiffusionAgent
@@ -27,8 +30,8 @@ class RolloutSuccess(Callback):
     """Rolls the inference policy (EMA weights) out in parallel environments and logs how it does.
 
     Logs ``rollout/success_rate``, ``rollout/episode_length`` (env steps) and ``rollout/return``. Under several ranks
-    the episodes are sharded and reduced exactly. Workers stay warm between rollouts. Runs every ``every_n_epochs`` in
-    ``fit``, once in ``validate`` and ``test``, never in the sanity check.
+    the episodes are sharded and reduced exactly. Workers stay warm between rollouts. Runs every ``every_n_epochs`` and
+    at the last epoch's end in ``fit``, once in ``validate`` and ``test``, never in the sanity check.
 
     Args:
         every_n_epochs: training epochs between rollouts; 0: none during ``fit``.
@@ -64,6 +67,7 @@ class RolloutSuccess(Callback):
         self.horizon = horizon
         self.ddim_steps = ddim_steps
         self.film_strip = film_strip
+        self.step = -1  # optimiser steps of the weights that were rolled out last
         self._pool: EnvPool | None = None
         self._filming_pool: EnvPool | None = None
 
@@ -88,9 +92,17 @@ class RolloutSuccess(Callback):
             check_fits(module.policy.spec, self._pool)
         return self._pool
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every_n_epochs == 0 and not _validates(trainer):
+            rank_zero_warn(
+                "nothing will be measured in this run: rollout.every_n_epochs is 0, and it ends without a validation. "
+                "Give --rollout.every_n_epochs, or judge its policy afterwards: cli.py evaluate --checkpoint ..."
+            )
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        if self.every_n_epochs and (is_last_epoch(trainer) or (trainer.current_epoch + 1) % self.every_n_epochs == 0):
             self._rollout(trainer, pl_module)
+            self.step = trainer.global_step
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.validating and not trainer.sanity_checking and trainer.state.fn == "validate":
@@ -149,6 +161,13 @@ class RolloutSuccess(Callback):
             return
         strip = _film_strip(result, self.film_strip)
         logger.experiment.add_image("rollout/episode_0", strip, step, dataformats="HWC")
+
+
+def _validates(trainer: Trainer) -> bool:
+    every, epochs, data = trainer.check_val_every_n_epoch, trainer.max_epochs, trainer.datamodule  # type: ignore[attr-defined]
+    if isinstance(data, RobomimicDataModule) and not len(data.val_chunks):
+        return False
+    return trainer.enable_validation and not (every is not None and epochs is not None and 0 <= epochs < every)
 
 
 def _film_strip(result: EpisodeResult, n_frames: int) -> np.ndarray:

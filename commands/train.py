@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from callbacks.checkpoint_io import SafeCheckpointIO
-from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from callbacks.checkpoints import BEST_FILES, BestCheckpoint, LastCheckpoint
 from callbacks.ema import EMA
 from callbacks.non_finite import StopOnNonFinite
 from callbacks.policy_export import PolicyExport
@@ -61,11 +63,14 @@ class SaveRunConfig(SaveConfigCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if self.config.overwrite:  # not before: until here the new run may have been refused
+                for path in files_of_run(self.config):
+                    path.unlink()
             self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         config = self.config.clone()
-        config.ckpt_path = None
+        config.ckpt_path, config.overwrite = None, False
         with atomic_path(Path(config.best.dirpath) / self.config_filename) as partial:
             partial.write_text(self.parser.dump(config, skip_none=False))
 
@@ -92,8 +97,15 @@ class TrainCLI(LightningCLI):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
-        parser.link_arguments("rollout.every_n_epochs", "best.every_n_epochs")
         parser.link_arguments("best.dirpath", "last.dirpath")
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="let `fit` delete the run that best.dirpath holds, and begin anew there",
+        )
 
     def instantiate_classes(self) -> None:
         try:
@@ -126,21 +138,50 @@ class TrainCLI(LightningCLI):
         # Lightning lets a checkpoint's hyperparameters override flags and config, classes to import included. Here
         # flags and config hold, and a checkpoint that does not fit them is refused (DiffusionBC.on_load_checkpoint).
         config = self.config[self.config.subcommand]
-        path, last = config.get("ckpt_path"), Path(config.best.dirpath) / "last.ckpt"
-        if path not in (None, "last") and not Path(path).is_file():
-            raise UserError(f"--ckpt_path {path} does not exist: expected a .ckpt of `fit`, or `last`")
-        if self.config.subcommand == "fit":  # which begins where there is nothing to go on with
-            if path is None and last.is_file() and not config.trainer.fast_dev_run:
-                warnings.warn(
-                    f"{last} of an earlier run will be replaced, and so will its policy.safetensors. To go on with "
-                    "that run give --ckpt_path last; to keep it give --best.dirpath another folder",
-                    stacklevel=2,
-                )
-            return
-        if path is None:
+        fits = self.config.subcommand == "fit"
+        last = Path(config.best.dirpath) / "last.ckpt"
+        if config.ckpt_path == "last":
+            config.ckpt_path = _latest_checkpoint(last)
+            if config.ckpt_path is None:
+                if not fits:
+                    raise UserError(
+                        f"--ckpt_path last: {last} does not exist. Give --ckpt_path FILE, or --best.dirpath."
+                    )
+                rank_zero_warn(f"--ckpt_path last: there is no {last} yet, so the run begins")
+        elif config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+            raise UserError(f"--ckpt_path {config.ckpt_path} does not exist: expected a .ckpt of `fit`, or `last`")
+        elif config.ckpt_path is None and not fits:
             raise UserError(f"{self.config.subcommand} needs a checkpoint: give --ckpt_path FILE, or `last` for {last}")
-        if path == "last" and not last.is_file():
-            raise UserError(f"--ckpt_path last: {last} does not exist. Give --ckpt_path FILE, or --best.dirpath.")
+        if fits and not config.trainer.fast_dev_run:
+            _check_folder(config)
+
+
+def files_of_run(config: Namespace) -> list[Path]:
+    """What a run has left in the folder that it would write to: checkpoints and the exported policy."""
+    folder = Path(config.best.dirpath)
+    there = (folder / name for name in ("last.ckpt", config.export.filename))
+    return [path for path in (*there, *sorted(folder.glob(BEST_FILES))) if path.is_file()]
+
+
+def _check_folder(config: Namespace) -> None:
+    """Refuse to replace a run, or to mix another's checkpoints with its own."""
+    folder, found = Path(config.best.dirpath), files_of_run(config)
+    goes_on = config.ckpt_path is not None and Path(config.ckpt_path).resolve().parent == folder.resolve()
+    if goes_on and config.overwrite:
+        raise UserError(
+            f"--overwrite begins anew in {folder}, --resume goes on with the run there: give one of the two"
+        )
+    if found and not goes_on and not config.overwrite:
+        raise UserError(
+            f"{folder} holds a run already ({found[0].name}): go on with it by --resume, name another --output, or "
+            "begin anew there by --overwrite"
+        )
+
+
+def _latest_checkpoint(last: Path) -> str | None:
+    """``last``, or the latest of the best where a run was killed before it wrote one."""
+    best = sorted(last.parent.glob(BEST_FILES), key=lambda path: path.stat().st_mtime_ns)
+    return next((str(path) for path in (last, *reversed(best)) if path.is_file()), None)
 
 
 def train(args: Sequence[str]) -> None:
@@ -202,8 +243,7 @@ def _say_next(cli: TrainCLI) -> None:
     elif cli.config.subcommand == "predict":
         print(f"next, read it in Python: numpy.load({config.predictions.output!r}): obs, demonstrated, predicted")
     else:
-        path = config.ckpt_path if config.ckpt_path != "last" else Path(config.best.dirpath) / "last.ckpt"
-        say_next("count its successes", "evaluate", "--checkpoint", path)
+        say_next("count its successes", "evaluate", "--checkpoint", config.ckpt_path)
 
 
 def _fast_bf16() -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -23,8 +24,16 @@ from envs.tasks import DEFAULT_OBS_KEYS, TaskName
 
 # What the env_args of several files must agree in.
 COMPARED = ("env_name", "env_version", "controller_configs")
-# What a run that goes on must find as it was: order and number of its batches follow from these.
-RESUMED_WITH = ("data_sha256", "train_filter_key", "val_filter_key", "n_demos", "pad_end", "global_batch_size")
+# What a run that goes on must find as it was, and its flag: order and number of its batches follow from these.
+RESUMED_WITH = {
+    "data_sha256": "data.data_sha256",
+    "train_filter_key": "data.train_filter_key",
+    "val_filter_key": "data.val_filter_key",
+    "n_demos": "data.n_demos",
+    "pad_end": "data.pad_end",
+    "global_batch_size": "data.global_batch_size",
+    "accumulate_grad_batches": "trainer.accumulate_grad_batches",
+}
 
 
 class RobomimicDataModule(LightningDataModule):
@@ -172,6 +181,13 @@ class RobomimicDataModule(LightningDataModule):
         """``batch_size`` times the number of ranks: a run keeps it on another number of GPUs."""
         return self.batch_size * (1 if self.trainer is None else self.trainer.world_size)
 
+    @property
+    def accumulate_grad_batches(self) -> int | None:
+        """Batches per optimiser step; None where a callback changes it in the course of the run."""
+        if self.trainer is None or any(isinstance(c, GradientAccumulationScheduler) for c in self.trainer.callbacks):  # type: ignore[attr-defined]
+            return None
+        return self.trainer.accumulate_grad_batches
+
     def state_dict(self) -> dict[str, Any]:
         """The position within the epoch.
 
@@ -192,11 +208,11 @@ class RobomimicDataModule(LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return
         stored = state_dict.get("settings", {})  # absent in a checkpoint of an earlier version
-        for name in RESUMED_WITH:
+        for name, flag in RESUMED_WITH.items():
             found, now = stored.get(name, getattr(self, name)), getattr(self, name)
             if found != now:
                 raise UserError(
-                    f"--ckpt_path goes on with a run of data.{name} {found!r}, but data and config now say {now!r}: "
+                    f"--ckpt_path goes on with a run of {flag} {found!r}, but data and config now say {now!r}: "
                     "give the same data and values, or start a new run without --ckpt_path"
                 )
 

@@ -13,10 +13,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import ModuleDict
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from common.compilation import COMPILE_MODES, Compilation
 from common.errors import UserError
+from lightning_modules.resuming import check_progress, reopen_epoch, warn_of_another_schedule
 from lightning_modules.schedules import LRSchedule, lr_factor
 from policies import DiffusionConfig, DiffusionPolicy, NetworkConfig, PolicySpec
 from policies.networks import MLPNoiseNetwork, NoiseNetwork
@@ -143,6 +145,11 @@ class DiffusionBC(LightningModule):
             chunks = self.trainer.datamodule.train_chunks  # type: ignore[attr-defined]
             self.set_normalizers(chunks.obs, chunks.actions)
 
+    def on_train_start(self) -> None:
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LambdaLR):
+            warn_of_another_schedule(scheduler)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         obs, actions = batch
         loss = self.policy.loss(obs, actions, self._seeded(self.trainer.fit_loop.total_batch_idx))
@@ -241,7 +248,8 @@ class DiffusionBC(LightningModule):
                 )
         if self._trainer is not None and self.trainer.training:
             self._check_resumed(checkpoint.get("hyper_parameters", {}))
-            _check_progress(checkpoint["loops"].get("fit_loop"), self.trainer.fit_loop.state_dict(), "loops.fit_loop")
+            check_progress(checkpoint["loops"].get("fit_loop"), self.trainer.fit_loop.state_dict(), "loops.fit_loop")
+            reopen_epoch(checkpoint["loops"]["fit_loop"])
 
     def _check_resumed(self, stored: Mapping[str, Any]) -> None:
         # The optimiser's state carries its old settings: other values in the config would silently have no effect.
@@ -256,19 +264,6 @@ class DiffusionBC(LightningModule):
 def _network_config(network: NetworkFactory | Mapping[str, Any]) -> NetworkConfig:
     # A mapping comes from a checkpoint's hyperparameters.
     return NetworkConfig(**network) if isinstance(network, Mapping) else NetworkConfig.describe(network)
-
-
-def _check_progress(found: Any, own: Any, where: str) -> None:
-    """Compare Lightning's stored counters with those this version of it keeps, which it reads back unchecked."""
-    if isinstance(own, dict) and isinstance(found, dict):
-        for key, value in own.items():
-            _check_progress(found.get(key), value, f"{where}.{key}")
-    elif type(found) is not type(own) or found < 0:
-        raise UserError(
-            f"the checkpoint cannot be resumed from: its {where} is {found!r}, expected "
-            f"{'a table' if isinstance(own, dict) else type(own).__name__}. Resume from an earlier one, with the "
-            "version of lightning that wrote it."
-        )
 
 
 def _plain(value: Any) -> Any:

@@ -177,16 +177,23 @@ def test_a_resumed_run_with_another_learning_rate(
     assert (tmp_path / "config.yaml").read_text() == "of the run so far"
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch_size", 16), ("pad_end", "true"), ("path", "other")])
+@pytest.mark.parametrize(
+    ("flag", "value", "named"),
+    [
+        ("data__batch_size", 16, "data.global_batch_size"),
+        ("data__pad_end", "true", "data.pad_end"),
+        ("data__path", "other", "data.data_sha256"),
+        ("trainer__accumulate_grad_batches", 2, "trainer.accumulate_grad_batches"),
+    ],
+)
 def test_a_resumed_run_with_other_data(
-    cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path, name: str, value: object
+    cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path, flag: str, value: object, named: str
 ) -> None:
-    if name == "path":
+    if value == "other":
         value = write_toy_dataset(tmp_path / "other.hdf5", seed=5)
-    line = fit_line(tmp_path, data, ckpt_path=trained / "last.ckpt", **{f"data__{name}": value})
+    line = fit_line(tmp_path, data, ckpt_path=trained / "last.ckpt", **{flag: value})
     message = one_message(*cli_server.run(line))
-    compared = {"path": "data_sha256", "batch_size": "global_batch_size"}.get(name, name)
-    assert f"data.{compared}" in message
+    assert f"with a run of {named} " in message
     assert "start a new run without --ckpt_path" in message
 
 

@@ -123,6 +123,64 @@ def test_a_checkpoint_from_within_an_epoch(
     assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
 
 
+# What max_time does at the end of a step; here of that at which trainer.global_step is {step}.
+STOP_AT_STEP = """
+import lightning_modules.diffusion_bc as module
+def on_train_batch_start(self, batch, batch_idx):
+    self.trainer.should_stop |= self.trainer.global_step == {step}
+module.DiffusionBC.on_train_batch_start = on_train_batch_start
+"""
+
+
+@pytest.mark.parametrize(("step", "saved"), [(29, 30), (39, 40)], ids=["within_an_epoch", "at_an_epochs_end"])
+def test_stopped_for_want_of_time(
+    cli_server: ForkServer, data: Path, uninterrupted: Path, tmp_path: Path, step: int, saved: int
+) -> None:
+    line = fit_line(tmp_path, data, trainer__max_epochs=EPOCHS, ckpt_path="last", last__every_n_epochs=EPOCHS)
+    status, errors = cli_server.run(line, before=STOP_AT_STEP.format(step=step))
+    assert status == 0, errors
+    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == saved
+    status, errors = cli_server.run(line)
+    assert status == 0, errors
+    assert_same_state(tmp_path / "last.ckpt", uninterrupted / "last.ckpt")
+
+
+def test_stopped_by_a_number_of_steps(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    constant = {"model__lr_schedule": "constant", "ckpt_path": "last"}
+    for folder, limits in (
+        ("broken", {"trainer__max_steps": 3}),
+        ("broken", {"trainer__max_steps": 20}),
+        ("broken", {}),
+        ("whole", {}),
+    ):
+        status, errors = cli_server.run(
+            fit_line(tmp_path / folder, data, **{"trainer__max_epochs": 4, **constant, **limits})
+        )
+        assert status == 0, errors
+    assert int(training_state(tmp_path / "broken/last.ckpt")["global_step"]) == 4 * STEPS
+    assert_same_state(tmp_path / "broken/last.ckpt", tmp_path / "whole/last.ckpt")
+
+
+def test_a_checkpoint_of_anyones_from_an_epoch_that_was_broken_off(
+    cli_server: ForkServer, data: Path, tmp_path: Path
+) -> None:
+    constant = {"model__lr_schedule": "constant", "trainer__max_epochs": 4}
+    ones_own = [
+        "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint",
+        f"--trainer.callbacks.dirpath={tmp_path}",
+        "--trainer.callbacks.filename=own",
+        "--trainer.callbacks.save_on_train_epoch_end=true",
+    ]
+    for line in (
+        [*fit_line(tmp_path / "a", data, trainer__max_steps=11, **constant), *ones_own],
+        fit_line(tmp_path / "b", data, ckpt_path=tmp_path / "own.ckpt", **constant),
+        fit_line(tmp_path / "whole", data, **constant),
+    ):
+        status, errors = cli_server.run(line)
+        assert status == 0, errors
+    assert_same_state(tmp_path / "b/last.ckpt", tmp_path / "whole/last.ckpt")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_exits(
     cli_server: ForkServer, data: Path, uninterrupted: Path, tmp_path: Path, signum: signal.Signals
@@ -171,6 +229,20 @@ def test_a_signal_amid_accumulation_waits_for_the_optimiser(
     # Steps of an epoch's 8 batches end after the third, the sixth and the last.
     status, errors = cli_server.run(broken, before=signal_at("fit_loop.total_batch_idx", batch, signal.SIGTERM))
     assert f"saved step {saved} in" in errors
+    status, errors = cli_server.run(broken)
+    assert status == 0, errors
+    assert_same_state(tmp_path / "broken/last.ckpt", tmp_path / "whole/last.ckpt")
+
+
+def test_a_stop_amid_accumulation_waits_for_the_optimiser(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    accumulating = {"trainer__max_epochs": 4, "trainer__accumulate_grad_batches": 3, "ckpt_path": "last"}
+    whole, broken = (fit_line(tmp_path / name, data, **accumulating) for name in ("whole", "broken"))
+    status, errors = cli_server.run(whole)
+    assert status == 0, errors
+    # At the first of the three batches of step 4.
+    status, errors = cli_server.run(broken, before=STOP_AT_STEP.format(step=4))
+    assert status == 0, errors
+    assert int(training_state(tmp_path / "broken/last.ckpt")["global_step"]) == 5
     status, errors = cli_server.run(broken)
     assert status == 0, errors
     assert_same_state(tmp_path / "broken/last.ckpt", tmp_path / "whole/last.ckpt")
@@ -238,5 +310,5 @@ def test_last_without_a_checkpoint_starts_from_the_beginning(
 ) -> None:
     status, errors = cli_server.run(fit_line(tmp_path, data, trainer__max_epochs=1, ckpt_path="last"))
     assert status == 0, errors
-    assert "no last checkpoint available" in errors
+    assert f"there is no {tmp_path / 'last.ckpt'} yet" in errors
     assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == STEPS

@@ -1,14 +1,17 @@
 """Success rate during training: what is rolled out, when, and what a crash leaves behind."""
 
+from collections.abc import Mapping, Sequence
 from ctypes.util import find_library
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -19,6 +22,7 @@ from callbacks.policy_export import PolicyExport
 from callbacks.rollout_success import METRIC, SELECTION_SEED, RolloutSuccess
 from common.errors import UserError
 from datamodules.robomimic_datamodule import RobomimicDataModule
+from envs.pool import EnvSpec
 from envs.rendering import choose_gl
 from envs.tasks import default_env_args
 from lightning_modules import DiffusionBC
@@ -33,7 +37,15 @@ LIFT_DIMS = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2
 class Run:
     """A module, its data and a trainer whose rollouts last a few steps."""
 
-    def __init__(self, folder: Path, rollout: RolloutSuccess, epochs: int = 4, **data: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rollout: RolloutSuccess,
+        epochs: int = 4,
+        callbacks: Sequence[Callback] = (),
+        limits: Mapping[str, Any] = MappingProxyType({}),
+        **data: Any,
+    ) -> None:
         seed_everything(0, verbose=False)
         self.data = RobomimicDataModule(str(write_toy_dataset(folder / "lift.hdf5", obs_dims=LIFT_DIMS)), **data)
         self.module = DiffusionBC(
@@ -45,15 +57,14 @@ class Run:
             network=partial(MLPNoiseNetwork, hidden_dims=[16], time_dim=8),
         )
         self.logger = TensorBoardLogger(str(folder), name="run", default_hp_metric=False)
-        every = rollout.every_n_epochs
         self.trainer = Trainer(
-            max_epochs=epochs,
             accelerator="cpu",
             logger=self.logger,
             num_sanity_val_steps=2,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[EMA(0.9), rollout, BestCheckpoint(str(folder / "best"), every), PolicyExport()],
+            callbacks=[EMA(0.9), rollout, BestCheckpoint(str(folder / "best")), PolicyExport(), *callbacks],
+            **{"max_epochs": epochs, **limits},
         )
 
     def fit(self) -> None:
@@ -76,6 +87,75 @@ def test_rolls_out_every_n_epochs_and_leaves_the_best_policy(tmp_path: Path) -> 
     exported = load_policy(tmp_path / "best/policy.safetensors")
     assert exported.spec.weights == "ema"
     assert exported.spec.env_args == default_env_args("lift")
+
+
+class NoSimulator:
+    """In the place of the pool, where the question is when rollouts take place."""
+
+    obs_dims, action_dim = LIFT_DIMS, 7
+
+    def __init__(self, spec: EnvSpec, n_envs: int | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def rolled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rollouts succeed at once."""
+
+    def outcome(agent: Any, pool: Any, seed: int, indices: Any, *rest: Any) -> list[EpisodeResult]:
+        return [EpisodeResult(i, i, True, 10, 1.0) for i in indices]
+
+    monkeypatch.setattr(rollout_success, "EnvPool", NoSimulator)
+    monkeypatch.setattr(rollout_success, "run_episodes", outcome)
+
+
+@pytest.mark.usefixtures("rolled_out")
+@pytest.mark.parametrize(
+    ("limits", "callbacks", "measured"),
+    [
+        ({"max_epochs": 3}, [], [2, 3]),
+        ({"max_epochs": 1}, [], [1]),
+        ({"max_epochs": -1, "max_steps": 5}, [], [2, 2.5]),
+        # Decides at the end of the first epoch, when callbacks that watch nothing have had their turn.
+        ({}, [EarlyStopping("train/loss", divergence_threshold=-1.0, check_on_train_epoch_end=True)], [1]),
+    ],
+    ids=["max_epochs", "short", "max_steps", "early_stopping"],
+)
+def test_the_last_weights_are_rolled_out_and_ranked(
+    tmp_path: Path, limits: dict[str, Any], callbacks: list[Callback], measured: list[float]
+) -> None:
+    rollout = RolloutSuccess(every_n_epochs=2, n_episodes=1, n_envs=1, horizon=4)
+    run = Run(tmp_path, rollout, callbacks=callbacks, limits={**limits, "limit_train_batches": 2}, batch_size=8)
+    run.fit()
+    assert [(step + 1) / 2 for step, _ in run.scalars(METRIC)] == measured
+    assert len(list((tmp_path / "best").glob("epoch*.ckpt"))) == len(measured)
+    assert load_policy(tmp_path / "best/policy.safetensors").spec.train_step == 2 * measured[-1]
+
+
+@pytest.mark.parametrize(
+    ("every_n_epochs", "val_filter_key", "limits", "told"),
+    [
+        (0, None, {}, True),
+        (0, "valid", {"check_val_every_n_epoch": 2}, True),
+        (0, "valid", {}, False),
+        (9, None, {}, False),  # at the last epoch
+    ],
+)
+@pytest.mark.usefixtures("rolled_out")
+def test_a_run_in_which_nothing_is_measured_says_so(
+    tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+    every_n_epochs: int,
+    val_filter_key: str | None,
+    limits: dict[str, Any],
+    told: bool,
+) -> None:
+    rollout = RolloutSuccess(every_n_epochs, n_episodes=1, n_envs=1, horizon=4)
+    Run(tmp_path, rollout, epochs=1, limits=limits, val_filter_key=val_filter_key).fit()
+    assert any("nothing will be measured" in str(warning.message) for warning in recwarn) == told
 
 
 def test_rolls_out_the_average_not_the_raw_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,21 +241,44 @@ def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
     assert load_policy(tmp_path / "best/policy.safetensors").spec.train_step == 5 * run.trainer.num_training_batches
 
 
-def test_the_record_of_the_best_survives_a_kill_and_another_interval(tmp_path: Path) -> None:
-    best = BestCheckpoint(str(tmp_path), every_n_epochs=1)
-    names = [tmp_path / f"{rate}.ckpt" for rate in (0.5, 0.75, 1.0)]
-    for path in names:
+def record_of(folder: Path, rates: tuple[float, ...]) -> dict[str, Any]:
+    """State of a ``BestCheckpoint`` in ``folder`` that has saved a file for each of ``rates``, the lowest first."""
+    best = BestCheckpoint(str(folder))
+    folder.mkdir(exist_ok=True)
+    for rate in rates:
+        path = folder / f"{rate}.ckpt"
         path.touch()
-        best.best_k_models[str(path)] = torch.tensor(float(path.stem))
-    best.kth_best_model_path = str(names[0])
-    state = best.state_dict()
-    names[2].unlink()  # replaced after the state was saved
-    again = BestCheckpoint(str(tmp_path), every_n_epochs=2)
-    assert again.state_key == best.state_key
+        best.best_k_models[str(path)] = torch.tensor(rate)
+    best.kth_best_model_path = str(folder / f"{rates[0]}.ckpt")
+    return best.state_dict()
+
+
+def test_the_record_of_the_best_survives_a_kill(tmp_path: Path) -> None:
+    state = record_of(tmp_path, (0.5, 0.75, 1.0))
+    (tmp_path / "1.0.ckpt").unlink()  # replaced after the state was saved
+    again = BestCheckpoint(str(tmp_path))
     again.load_state_dict(state)
-    assert list(again.best_k_models) == [str(names[0]), str(names[1])]
-    assert again.kth_best_model_path == str(names[0])
-    assert again.latest_best_path == str(names[1])
+    assert list(again.best_k_models) == [str(tmp_path / name) for name in ("0.5.ckpt", "0.75.ckpt")]
+    assert again.kth_best_model_path == str(tmp_path / "0.5.ckpt")
+    assert again.latest_best_path == str(tmp_path / "0.75.ckpt")
+
+
+def test_a_run_that_was_moved_knows_its_best(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    state = record_of(tmp_path / "old", (0.5, 0.75))
+    (tmp_path / "old").rename(tmp_path / "new")
+    again = BestCheckpoint(str(tmp_path / "new"), keep=2)
+    again.load_state_dict(state)
+    assert not recwarn
+    assert again.latest_best_path == str(tmp_path / "new/0.75.ckpt")
+    assert again.kth_best_model_path == str(tmp_path / "new/0.5.ckpt")
+
+
+def test_a_run_that_goes_on_elsewhere_says_that_it_leaves_its_best_behind(tmp_path: Path) -> None:
+    state = record_of(tmp_path / "old", (0.5, 0.75))
+    elsewhere = BestCheckpoint(str(tmp_path / "elsewhere"))
+    with pytest.warns(UserWarning, match=f"none of the run's 2 best checkpoints is in {tmp_path / 'elsewhere'}"):
+        elsewhere.load_state_dict(state)
+    assert elsewhere.latest_best_path is None
 
 
 def test_task_that_contradicts_the_file_is_refused_before_training(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_full_disk_ends_with_a_clear_error_and_an_intact_checkpoint(
     assert "Traceback" not in errors
     assert f"cannot write {tmp_path / 'last.ckpt'}: File too large" in errors
     assert (tmp_path / "last.ckpt").read_bytes() == before
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.partial"))
     status, errors = cli_server.run(line)
     assert status == 0, errors
     assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == 3 * STEPS
@@ -185,27 +185,48 @@ def test_several_files_in_one_run(cli_server: ForkServer, data: Path, tmp_path: 
     assert "expected files of one task" in errors
 
 
-def test_a_run_saves_its_last_epoch_and_what_would_be_replaced_is_said(
-    cli_server: ForkServer, data: Path, tmp_path: Path
-) -> None:
-    line = fit_line(tmp_path, data, trainer__max_epochs=3, last__every_n_epochs=2)
-    status, errors = cli_server.run(line)
-    assert status == 0, errors
-    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == 3 * STEPS
-    assert "will be replaced" not in errors
-    # Gone on with from there, it is the run that was never ended.
-    longer = fit_line(tmp_path, data, trainer__max_epochs=5, ckpt_path="last", model__lr_schedule="constant")
-    whole = fit_line(tmp_path / "whole", data, trainer__max_epochs=5, model__lr_schedule="constant")
-    first = fit_line(tmp_path, data, trainer__max_epochs=3, last__every_n_epochs=2, model__lr_schedule="constant")
+def test_a_run_saves_its_last_epoch_and_can_be_extended(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    constant = {"model__lr_schedule": "constant", "last__every_n_epochs": 2}
+    first = fit_line(tmp_path, data, trainer__max_epochs=3, **constant)
     status, errors = cli_server.run(first)
     assert status == 0, errors
-    assert f"{tmp_path / 'last.ckpt'} of an earlier run will be replaced" in errors
-    for each in (longer, whole):
-        status, errors = cli_server.run(each)
+    assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == 3 * STEPS
+    # Gone on with from there, it is the run that was never ended.
+    for line in (
+        fit_line(tmp_path, data, trainer__max_epochs=5, ckpt_path="last", **constant),
+        fit_line(tmp_path / "whole", data, trainer__max_epochs=5, **constant),
+    ):
+        status, errors = cli_server.run(line)
         assert status == 0, errors
-        assert "will be replaced" not in errors
+        assert "another length" not in errors
     assert_same_state(tmp_path / "last.ckpt", tmp_path / "whole/last.ckpt")
     assert "ckpt_path: null" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_schedule_that_starts_anew_is_told(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    status, errors = cli_server.run(fit_line(tmp_path, data, trainer__max_epochs=2))
+    assert (status, "another length" in errors) == (0, False), errors
+    status, errors = cli_server.run(fit_line(tmp_path, data, trainer__max_epochs=4, ckpt_path="last"))
+    assert status == 0, errors
+    assert "at step 16 it goes from 0 to 0.0005. To end the run as planned give trainer.max_epochs" in errors
+
+
+def test_a_run_that_is_at_its_end_says_that_nothing_was_trained(
+    cli_server: ForkServer, data: Path, tmp_path: Path
+) -> None:
+    for name, limits, told in (
+        ("epochs", {"trainer__max_epochs": 1}, "trainer.max_epochs 1."),
+        ("steps", {"trainer__max_steps": 3}, "trainer.max_steps 3."),
+        ("time", {"trainer__max_epochs": 10_000, "trainer__max_time": "00:00:00:01"}, "trainer.max_time, in which"),
+    ):
+        line = fit_line(tmp_path / name, data, ckpt_path="last", **limits)
+        status, errors = cli_server.run(line)
+        assert (status, "nothing was trained" in errors) == (0, False), errors
+        before = training_state(tmp_path / name / "last.ckpt")
+        status, errors = cli_server.run(line)
+        assert status == 0, errors
+        assert f"nothing was trained: at step {before['global_step']} this run has come to the end" in errors
+        assert told in errors
 
 
 def test_predict_writes_chunks_for_the_held_out_demonstrations(
