@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from common.errors import UserError
 from lightning_modules import DiffusionBC
 
 
@@ -22,7 +23,7 @@ class EMA(Callback):
 
     def __init__(self, decay: float = 0.995, warmup: bool = True) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"EMA decay must lie in [0, 1), found {decay}")
+            raise UserError(f"ema.decay is {decay}: expected 0 or more, below 1")
         self.decay = decay
         self.warmup = warmup
         self._updates = 0

@@ -1,5 +1,6 @@
 """Stops a run whose loss is no longer a number, and keeps what is needed to see why."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,16 @@ from torch import Tensor
 from callbacks.checkpoints import LastCheckpoint
 from common.errors import UserError
 from common.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a loss came from; the batch as the module got it."""
+
+    number: int
+    epoch: int
+    batch_idx: int
+    batch: Any
 
 
 class StopOnNonFinite(Callback):
@@ -25,11 +36,15 @@ class StopOnNonFinite(Callback):
     STRIDE = 50
 
     def __init__(self) -> None:
-        self._seen: list[tuple[int, int, int, Tensor]] = []  # step, epoch, batch index, loss; since the last look
+        self._seen: list[tuple[Tensor, Step]] = []  # the losses since the last look
+        self._batch: Any = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._batch = batch
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        batch_idx = trainer.fit_loop.batch_idx
-        self._seen.append((trainer.global_step, trainer.current_epoch, batch_idx, loss.detach()))
+        step = Step(trainer.global_step, trainer.current_epoch, trainer.fit_loop.batch_idx, self._batch)
+        self._seen.append((loss.detach(), step))
         alone_on_cpu = trainer.world_size == 1 and loss.device.type == "cpu"
         if alone_on_cpu or len(self._seen) >= self.STRIDE:
             self._look(trainer, pl_module)
@@ -50,7 +65,7 @@ class StopOnNonFinite(Callback):
         if not self._seen:
             return
         seen, self._seen = self._seen, []
-        finite = torch.isfinite(torch.stack([loss for *_, loss in seen])).tolist()
+        finite = torch.isfinite(torch.stack([loss for loss, _ in seen])).tolist()
         mine = None if all(finite) else seen[finite.index(False)]
         found = mine is not None
         if trainer.world_size > 1:
@@ -58,26 +73,27 @@ class StopOnNonFinite(Callback):
         if found:
             self._stop(trainer, module, mine)
 
-    def _stop(self, trainer: Trainer, module: LightningModule, mine: tuple[int, int, int, Tensor] | None) -> None:
+    def _stop(self, trainer: Trainer, module: LightningModule, mine: tuple[Tensor, Step] | None) -> None:
         if mine is None:
             raise UserError("training stopped: another rank's loss is not finite; see its message")
-        step, epoch, batch_idx, loss = mine
+        loss, step = mine
         suffix = f"_rank{trainer.global_rank}" if trainer.global_rank else ""
         path = _folder(trainer) / f"non_finite{suffix}.pt"
         state = {
-            "step": step,
-            "epoch": epoch,
-            "batch_idx": batch_idx,
+            "step": step.number,
+            "epoch": step.epoch,
+            "batch_idx": step.batch_idx,
             "loss": loss.cpu(),
-            "batch": _batch(trainer, epoch, batch_idx),
+            "batch": [tensor.cpu() for tensor in step.batch],
             "state_dict": module.state_dict(),
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
         }
         with atomic_path(path) as partial:
             torch.save(state, partial)
         raise UserError(
-            f"training stopped: the loss is {float(loss)} at step {step} (epoch {epoch}, batch {batch_idx} of it). "
-            f"{path} holds that batch, the weights and the optimiser; the checkpoints beside it are intact. {REMEDY}"
+            f"training stopped: the loss is {float(loss)} at step {step.number} (epoch {step.epoch}, batch "
+            f"{step.batch_idx} of it). {path} holds that batch, the weights and the optimiser; the checkpoints "
+            f"beside it are intact. {REMEDY}"
         )
 
 
@@ -87,8 +103,3 @@ REMEDY = "Lower model.lr, set trainer.gradient_clip_val, or use trainer.precisio
 def _folder(trainer: Trainer) -> Path:
     last = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint)), None)
     return Path(trainer.default_root_dir) if last is None else last.path.parent
-
-
-def _batch(trainer: Trainer, epoch: int, batch_idx: int) -> list[Tensor]:
-    # Batches are a pure function of epoch and index: nothing has to be kept in case this one turns out to be bad.
-    return [tensor.cpu() for tensor in trainer.train_dataloader.batch(epoch, batch_idx)]  # type: ignore[union-attr]

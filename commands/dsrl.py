@@ -23,6 +23,7 @@ def dsrl(
     output: Path | None = None,
     resume: bool = False,
     device: str = "auto",
+    network_module: str | None = None,
     learner: LearnerConfig = LearnerConfig(),  # noqa: B008 (a dataclass default is how jsonargparse makes a group)
     env: EnvConfig = EnvConfig(),  # noqa: B008
     warm_start: WarmStartConfig = WarmStartConfig(),  # noqa: B008
@@ -43,6 +44,7 @@ def dsrl(
         output: folder of the run; checkpoints/dsrl/TASK by default.
         resume: go on from the last saved state in the folder.
         device: cpu, cuda, or auto.
+        network_module: module of the checkpoint's network, where that is not one of this project's.
         learner: networks and updates.
         env: environment and reward.
         warm_start: what happens before the actor acts.
@@ -69,7 +71,7 @@ def dsrl(
         )
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # these updates are small, and the workers want the other CPUs
-    policy = load_checkpoint(bc_checkpoint, ddim_steps).to(device)
+    policy = load_checkpoint(bc_checkpoint, ddim_steps, network_module).to(device)
     name, env_spec = simulation_of(policy.spec, task, env.horizon)
     folder = output or Path("checkpoints") / "dsrl" / (name or "custom")
     config = DSRLConfig(
@@ -98,7 +100,8 @@ def dsrl(
         with EnvPool(env_spec, config.env.n_envs) as pool:
             check_fits(policy.spec, pool)
             trainer = Trainer(policy, pool, config, folder, resume, device)
-            write_config(config, bc_checkpoint, folder)  # a --resume with other settings has been refused by now
+            # A --resume with other settings has been refused by now.
+            write_config(config, bc_checkpoint, folder, network_module)
             trainer.run()
             if evaluation.report_episodes > 0:
                 write_report(policy, pool, config, folder)
@@ -106,10 +109,11 @@ def dsrl(
     say_next("judge it", "evaluate", "--checkpoint", bc_checkpoint, "--sac", folder / "sac_best.zip")
 
 
-def write_config(config: DSRLConfig, bc_checkpoint: Path, folder: Path) -> None:
+def write_config(config: DSRLConfig, bc_checkpoint: Path, folder: Path, network_module: str | None = None) -> None:
     """Write the resolved settings, as a file that ``--config`` takes."""
     import yaml
 
-    values = {"bc_checkpoint": str(bc_checkpoint), **dataclasses.asdict(config), "output": str(folder)}
+    network = {} if network_module is None else {"network_module": network_module}
+    values = {"bc_checkpoint": str(bc_checkpoint), **network, **dataclasses.asdict(config), "output": str(folder)}
     with atomic_path(folder / "config.yaml") as partial:
         partial.write_text(yaml.safe_dump(values, sort_keys=False))

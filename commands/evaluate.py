@@ -24,6 +24,7 @@ def evaluate(
     horizon: int | None = None,
     task: str | None = None,
     output: Path | None = None,
+    network_module: str | None = None,
 ) -> None:
     """Judge a policy by its success rate, with Wilson's 95 % interval. Needs no data file.
 
@@ -40,13 +41,14 @@ def evaluate(
             trained with.
         task: lift, can or square; only for a checkpoint whose data carried no env_args.
         output: results file (JSON) to write.
+        network_module: module of the checkpoint's network, where that is not one of this project's.
     """
     if n_episodes < 1:
         raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
     if noise_scale < 0:
         raise UserError(f"--noise_scale is {noise_scale}: expected 0 or more")
     check_seed(seed)
-    policy = load_checkpoint(checkpoint, ddim_steps)
+    policy = load_checkpoint(checkpoint, ddim_steps, network_module)
     steps = steps_of(policy, sac, ddim_steps)
     agents = agents_of(policy, sac, steps, noise_scale)
     name, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon))

@@ -22,6 +22,7 @@ def record(
     horizon: int | None = None,
     task: str | None = None,
     size: int = 384,
+    network_module: str | None = None,
 ) -> None:
     """Record a policy: ep01.mp4, ep02.mp4, ... with step count and outcome in the picture.
 
@@ -37,13 +38,14 @@ def record(
             trained with.
         task: lift, can or square; only for a checkpoint whose data carried no env_args.
         size: height and width of the video in pixels.
+        network_module: module of the checkpoint's network, where that is not one of this project's.
     """
     if n_episodes < 1:
         raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
     if not 64 <= size <= 2048 or size % 16:
         raise UserError(f"--size is {size}: expected a multiple of 16 from 64 to 2048")
     check_seed(seed)
-    policy = load_checkpoint(checkpoint, ddim_steps)
+    policy = load_checkpoint(checkpoint, ddim_steps, network_module)
     agent = list(agents_of(policy, sac, steps_of(policy, sac, ddim_steps), noise_scale).values())[-1]
     _, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon), render_size=(size, size))
 

@@ -1,5 +1,6 @@
 """What `evaluate`, `record` and `dsrl` share: a checkpoint and its agents."""
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
     from dsrl.config import DSRLConfig
 
 
-def load_checkpoint(checkpoint: Path, ddim_steps: int | None) -> DiffusionPolicy:
-    """The policy, after checking that it can be denoised in ``ddim_steps``."""
+def load_checkpoint(
+    checkpoint: Path, ddim_steps: int | None = None, network_module: str | None = None
+) -> DiffusionPolicy:
+    """The policy, its network perhaps of ``network_module``, after checking that ``ddim_steps`` are possible."""
+    if network_module is not None:
+        _import_module(network_module)
     policy = load_policy(checkpoint)
     limit = policy.spec.diffusion.num_train_timesteps
     if ddim_steps is not None and not 1 <= ddim_steps <= limit:
@@ -61,3 +66,15 @@ def check_seed(seed: int) -> None:
     """Raises UserError for a seed outside 0 to 2^32 - 1; those above belong to collections."""
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed is {seed}: expected 0 to {2**32 - 1}")
+
+
+def _import_module(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # one that the user's module imports
+        raise UserError(
+            f"--network_module {name}: no module {error.name!r} on Python's path. Give the name as in an import, and "
+            "its folder in PYTHONPATH"
+        ) from error

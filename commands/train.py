@@ -4,6 +4,7 @@ import errno
 import logging
 import platform
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from callbacks.checkpoint_io import SafeCheckpointIO
 from callbacks.checkpoints import BEST_FILES, BestCheckpoint, LastCheckpoint
+from callbacks.early_stopping import check_early_stopping
 from callbacks.ema import EMA
 from callbacks.non_finite import StopOnNonFinite
 from callbacks.policy_export import PolicyExport
@@ -46,6 +49,14 @@ CALLBACKS: dict[str, type[Callback]] = {
     "predictions": PredictionFile,
     "progress": RunProgress,
 }
+
+# Weights stay whole on each rank; processes are started anew, as `spawn`, `fork` and `notebook` do not.
+SUPPORTED_STRATEGIES = (SingleDeviceStrategy, DDPStrategy)
+IN_PROCESS = ("spawn", "fork", "notebook")
+
+# Modules whose ValueErrors and RuntimeErrors are about settings: while a run is made, and while it runs.
+CHECKS_AT_START = ("lightning.", "jsonargparse.", "policies.schedule")
+CHECKS_LATER = ("lightning.pytorch.callbacks.early_stopping",)
 
 # What writing logs into a bad place or onto a full disk ends with.
 UNWRITABLE = (*OUT_OF_SPACE, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
@@ -97,7 +108,8 @@ class TrainCLI(LightningCLI):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
-        parser.link_arguments("best.dirpath", "last.dirpath")
+        for section in ("last", "export"):
+            parser.link_arguments("best.dirpath", f"{section}.dirpath")
         parser.add_argument(
             "--overwrite",
             type=bool,
@@ -110,7 +122,9 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (MisconfigurationException, ValueError) as error:
+        except (MisconfigurationException, ValueError, RuntimeError) as error:
+            if not _is_refusal(error, CHECKS_AT_START):
+                raise
             raise UserError(f"these settings cannot be used: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -126,6 +140,13 @@ class TrainCLI(LightningCLI):
             )
         trainer = super().instantiate_trainer(**kwargs)
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        strategy = self.config_init[self.config.subcommand].trainer.strategy
+        if not isinstance(trainer.strategy, SUPPORTED_STRATEGIES) or any(word in str(strategy) for word in IN_PROCESS):
+            raise UserError(
+                f"trainer.strategy is {strategy}: expected auto or ddp. The others share out the weights, or start "
+                "processes that cannot take over the callbacks"
+            )
+        check_early_stopping(trainer)
         if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu" and not _fast_bf16():
             warnings.warn(
                 "bf16-mixed on a CPU without AVX-512: a product in bf16 takes up to 76 times as long as in fp32 "
@@ -208,7 +229,9 @@ def train(args: Sequence[str]) -> None:
             args=list(args),
         )
         _say_next(cli)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, RuntimeError) as error:
+        if not _is_refusal(error, CHECKS_LATER):
+            raise
         raise UserError(str(error)) from error
     except SystemExit as end:
         # Ctrl-C outside SaveOnSignal's care: Lightning has put things away, and ends the process with status 1.
@@ -244,6 +267,12 @@ def _say_next(cli: TrainCLI) -> None:
         print(f"next, read it in Python: numpy.load({config.predictions.output!r}): obs, demonstrated, predicted")
     else:
         say_next("count its successes", "evaluate", "--checkpoint", config.ckpt_path)
+
+
+def _is_refusal(error: Exception, checks: tuple[str, ...]) -> bool:
+    """Whether a setting was refused by one of these modules; anything else may be a fault of ours or of a user's."""
+    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    return isinstance(error, MisconfigurationException) or frame.f_globals["__name__"].startswith(checks)
 
 
 def _fast_bf16() -> bool:

@@ -81,11 +81,6 @@ class TensorBatches:
             self._next_batch += 1
             yield tuple(tensor[indices] for tensor in self.tensors)
 
-    def batch(self, epoch: int, index: int) -> Batch:
-        """This rank's batch ``index`` of ``epoch``, without moving the position."""
-        indices = self._global_indices(self._order(epoch), index)[self.rank :: self.world_size]
-        return tuple(tensor[indices] for tensor in self.tensors)
-
     def global_batch_size(self, index: int) -> int:
         """Samples of batch ``index`` over all ranks."""
         start = index * self.batch_size * self.world_size

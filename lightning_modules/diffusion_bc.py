@@ -3,8 +3,10 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,15 +27,24 @@ from policies.networks import MLPNoiseNetwork, NoiseNetwork
 from policies.storage import SPEC_KEY
 
 Batch = tuple[Tensor, Tensor]
+Range = tuple[Tensor, Tensor]
 NetworkFactory = Callable[[int, int, int, int], NoiseNetwork]
 DEFAULT_DIFFUSION = DiffusionConfig()
+# Those in which weights, normalisers and average stay in single precision.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+Stage = Literal["training", "validation", "test", "sampling"]
 
 
 class DiffusionBC(LightningModule):
     """Trains a ``DiffusionPolicy`` on (observation, action chunk) pairs.
 
-    The noise of every training batch is a pure function of (seed, rank, batch count): ranks draw differently, and a
+    The noise of every batch is a pure function of (seed, rank, stage, batch count): ranks draw differently, and a
     resumed run draws what an uninterrupted one would have drawn.
+
+    Batches are pairs of observations (B, obs_dim) and action chunks (B, pred_horizon, action_dim), in raw units. Any
+    loader of them will do: the normalisers take their ranges from it when a module is first fitted, and keep them in a
+    later ``fit`` on other data, because the weights were trained with them.
 
     Args:
         obs_dims: observation key -> size, in order of concatenation (linked from the data).
@@ -80,6 +91,8 @@ class DiffusionBC(LightningModule):
             raise UserError(f"model.weight_decay is {weight_decay}: expected 0 or more, such as 1e-6")
         if warmup_steps < 0 or seed < 0:
             raise UserError(f"model.warmup_steps is {warmup_steps} and seed_everything {seed}: expected 0 or more")
+        if lr_schedule not in get_args(LRSchedule):
+            raise UserError(f"model.lr_schedule is {lr_schedule!r}: expected one of {get_args(LRSchedule)}")
         spec = PolicySpec(
             obs_dims=dict(obs_dims),
             action_dim=action_dim,
@@ -126,24 +139,108 @@ class DiffusionBC(LightningModule):
         self._means = ModuleDict({name: MeanMetric(nan_strategy=float("nan")) for name in names})
         self._loss_sum: Tensor | None = None
         self._loss_count = 0
+        self._normalizers_are_set = False
+        self._loaded_step = 0
+        self._is_resuming = False
 
     @property
     def inference_policy(self) -> DiffusionPolicy:
-        """The policy to deploy: the moving average once it has been fed, the raw weights before."""
-        return self.ema_policy if self.ema_updates > 0 else self.policy
+        """The policy to deploy, in eval mode: the moving average once it has been fed, a copy of the weights before.
+
+        Its spec says which of the two it is and how many optimiser steps are behind it.
+        """
+        averaged = bool(self.ema_updates > 0)
+        policy = self.ema_policy if averaged else copy.deepcopy(self.policy).requires_grad_(False).eval()
+        policy.spec.weights = "ema" if averaged else "raw"
+        policy.spec.train_step = max(self._loaded_step, self.global_step)
+        return policy
 
     def set_normalizers(self, obs: Tensor, actions: Tensor) -> None:
         """Take both normalisers' ranges from training data: (N, obs_dim) and (N, pred_horizon, action_dim)."""
+        self._set_ranges((obs.amin(0), obs.amax(0)), (actions.amin(0), actions.amax(0)))
+
+    def _set_ranges(self, obs: Range, actions: Range) -> None:
         for policy in (self.policy, self.ema_policy):
-            policy.obs_normalizer.fit(obs)
-            policy.action_normalizer.fit(actions)
+            policy.obs_normalizer.set_range(*obs)
+            policy.action_normalizer.set_range(*actions)
+        self._normalizers_are_set = True
 
     def setup(self, stage: str) -> None:
-        """Fit the normalisers to the training data; a resumed run gets them back from its checkpoint afterwards."""
-        if stage == "fit":
-            # Lightning's trainer knows the data module without the module having to import its class.
-            chunks = self.trainer.datamodule.train_chunks  # type: ignore[attr-defined]
-            self.set_normalizers(chunks.obs, chunks.actions)
+        """Refuse what cannot work before anything is computed.
+
+        Raises:
+            UserError: a precision in which normalisers or average would lose digits, or fp16 with clipped gradients.
+        """
+        self._is_resuming = stage == "fit"
+        precision = self.trainer.precision
+        if precision not in PRECISIONS:
+            raise UserError(
+                f"trainer.precision is {precision}: expected one of {', '.join(PRECISIONS)}. Weights, normalisers and "
+                "average are kept in single precision: half of it loses millimetres of the hand's position"
+            )
+        # Lightning refuses to clip for a fused optimiser under any mixed precision, because fp16 gradients are still
+        # scaled there. fp32 and bf16 gradients are not.
+        if precision == "16-mixed" and self.trainer.gradient_clip_val and stage == "fit":
+            raise UserError(
+                "trainer.precision 16-mixed cannot be combined with gradient_clip_val: use bf16-mixed, or clip nothing"
+            )
+
+    def on_fit_start(self) -> None:
+        """Take the normalisers' ranges from the training data, unless the weights were trained with others.
+
+        Raises:
+            UserError: the batches are not what the module was made for.
+        """
+        if self.trainer.ckpt_path is not None:
+            return
+        self.trainer.fit_loop.setup_data()  # if nothing has asked for the loader yet
+        loader = self.trainer.train_dataloader
+        if not _has_length(loader):
+            if self._normalizers_are_set:
+                return
+            raise UserError(
+                "the training loader has no length, so the normalisers cannot be fitted to it: call "
+                "set_normalizers(obs, actions) of the module first"
+            )
+        obs, actions = self._ranges(loader)
+        if not self._normalizers_are_set:
+            self._set_ranges(obs, actions)
+        elif any(
+            bool((low < normalizer.low.cpu()).any() or (high > normalizer.high.cpu()).any())
+            for normalizer, (low, high) in (
+                (self.policy.obs_normalizer, obs),
+                (self.policy.action_normalizer, actions),
+            )
+        ):
+            warnings.warn(
+                "these data lie partly beyond the range that the module's normalisers were fitted to. They stay as "
+                "they are, since the weights were trained with them: actions beyond it cannot be learnt. For other "
+                "normalisers train a new module",
+                stacklevel=2,
+            )
+
+    def _ranges(self, loader: Any) -> tuple[Range, Range]:
+        """Least and greatest value of each entry of the observations and of the chunks, over all ranks; on the CPU."""
+        lows, highs = self._extremes(loader)
+        if self.trainer.world_size > 1:
+            lows = [self.trainer.strategy.all_gather(low.to(self.device)).amin(0).cpu() for low in lows]
+            highs = [self.trainer.strategy.all_gather(high.to(self.device)).amax(0).cpu() for high in highs]
+        return (lows[0], highs[0]), (lows[1], highs[1])
+
+    def _extremes(self, loader: Iterable[Batch]) -> tuple[list[Tensor], list[Tensor]]:
+        shapes = [(self.policy.spec.obs_dim,), self.policy.chunk_shape]
+        lows = [torch.full(shape, math.inf) for shape in shapes]
+        highs = [torch.full(shape, -math.inf) for shape in shapes]
+        for batch in loader:
+            found = [tuple(tensor.shape[1:]) for tensor in batch]
+            if found != shapes:
+                raise UserError(
+                    f"the training batches hold samples of shapes {found}, expected {shapes}: observations and action "
+                    "chunks, as obs_dims, pred_horizon and action_dim of the module say"
+                )
+            lows = [torch.minimum(low, each.amin(0).cpu()) for low, each in zip(lows, batch, strict=True)]
+            highs = [torch.maximum(high, each.amax(0).cpu()) for high, each in zip(highs, batch, strict=True)]
+        return lows, highs
 
     def on_train_start(self) -> None:
         scheduler = self.lr_schedulers()
@@ -152,18 +249,18 @@ class DiffusionBC(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         obs, actions = batch
-        loss = self.policy.loss(obs, actions, self._seeded(self.trainer.fit_loop.total_batch_idx))
-        if self.trainer.world_size > 1:
+        with self._draws("training", self.trainer.fit_loop.total_batch_idx) as generator:
+            loss = self.policy.loss(obs, actions, generator)
+        loader: Any = self.trainer.train_dataloader
+        # A loader of Lightning's own deals out batches of equal size.
+        if self.trainer.world_size > 1 and hasattr(loader, "global_batch_size"):
             # DDP averages the ranks' gradients; where their batches differ in size, each sample must still count once.
-            loss = loss * (len(obs) * self.trainer.world_size / self._global_batch_size(batch_idx))
+            loss = loss * (len(obs) * self.trainer.world_size / loader.global_batch_size(batch_idx))
         # Summed on the device and logged once per epoch: reading it at each step would stall a GPU.
         detached = loss.detach()
         self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
         self._loss_count += 1
         return loss
-
-    def _global_batch_size(self, batch_idx: int) -> int:
-        return self.trainer.train_dataloader.global_batch_size(batch_idx)  # type: ignore[union-attr]
 
     def on_train_epoch_end(self) -> None:
         if self._loss_sum is not None:
@@ -171,23 +268,29 @@ class DiffusionBC(LightningModule):
         self._loss_sum, self._loss_count = None, 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._log_loss("val", batch, batch_idx)
+        self._log_loss("validation", "val/loss", batch, batch_idx)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._log_loss("test", batch, batch_idx)
+        self._log_loss("test", "test/loss", batch, batch_idx)
         obs, actions = batch
-        sampled = self.inference_policy.sample(obs, self._seeded(batch_idx))
-        error = (sampled - actions).square().mean() if len(obs) else 0.0
+        error = (self.predict_step(batch, batch_idx) - actions).square().mean() if len(obs) else 0.0
         self._log_mean("test/action_mse", error, len(obs))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sampled action chunks (B, pred_horizon, action_dim) for the batch's observations."""
-        return self.inference_policy.sample(batch[0], self._seeded(batch_idx))
+        with self._draws("sampling", batch_idx) as generator:
+            return self._judged.sample(batch[0], generator)
 
-    def _log_loss(self, stage: str, batch: Batch, batch_idx: int) -> None:
+    @property
+    def _judged(self) -> DiffusionPolicy:
+        # As inference_policy, without its copy: Lightning has set the module to eval mode.
+        return self.ema_policy if self.ema_updates > 0 else self.policy
+
+    def _log_loss(self, stage: Stage, name: str, batch: Batch, batch_idx: int) -> None:
         # The same noise at each validation, so that the curve shows the policy's change alone.
-        loss = self.inference_policy.loss(*batch, generator=self._seeded(batch_idx)) if len(batch[0]) else 0.0
-        self._log_mean(f"{stage}/loss", loss, len(batch[0]))
+        with self._draws(stage, batch_idx) as generator:
+            loss = self._judged.loss(*batch, generator=generator) if len(batch[0]) else 0.0
+        self._log_mean(name, loss, len(batch[0]))
 
     def _log_mean(self, name: str, value: Tensor | float, samples: int) -> None:
         # A metric of sums: Lightning's own reduction of unequal batches over ranks divides by a rounded count.
@@ -196,13 +299,24 @@ class DiffusionBC(LightningModule):
         metric.update(value, weight=samples)
         self.log(name, metric, prog_bar=name.endswith("loss"))
 
-    def _seeded(self, count: int) -> torch.Generator:
-        # The device's own generator, so that a network's dropout too depends on nothing but seed, rank and count.
+    @contextmanager
+    def _draws(self, stage: Stage, count: int) -> Iterator[torch.Generator]:
+        """A generator for batch ``count`` of a stage.
+
+        It is the device's own, so that a network's dropout too depends on nothing but seed, rank, stage and count; and
+        it is left as it was found, for whoever else draws from it.
+        """
         generator = torch.default_generator
         if self.device.type == "cuda":
             generator = torch.cuda.default_generators[self.device.index or 0]
-        entropy = np.random.SeedSequence((self.seed, self.global_rank, count)).generate_state(1, np.uint64)[0]
-        return generator.manual_seed(int(entropy >> np.uint64(1)))
+        # A trailing zero changes no seed: training, the 0th stage, draws as it did before stages were told apart.
+        words = (self.seed, self.global_rank, count, get_args(Stage).index(stage))
+        entropy = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+        found = generator.get_state()
+        try:
+            yield generator.manual_seed(int(entropy >> np.uint64(1)))
+        finally:
+            generator.set_state(found)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(self.policy.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
@@ -221,12 +335,7 @@ class DiffusionBC(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning refuses to clip for a fused optimiser under any mixed precision, because fp16 gradients are still
-        # scaled there. fp32 and bf16 gradients are not.
-        if self.trainer.precision == "16-mixed" and gradient_clip_val:
-            raise UserError(
-                "trainer.precision 16-mixed cannot be combined with gradient_clip_val: use bf16-mixed, or clip nothing"
-            )
+        # Lightning's own clipping refuses a fused optimiser under mixed precision; setup has refused where it must.
         if gradient_clip_val and gradient_clip_algorithm == "value":
             torch.nn.utils.clip_grad_value_(self.policy.parameters(), gradient_clip_val)
         elif gradient_clip_val:
@@ -246,7 +355,9 @@ class DiffusionBC(LightningModule):
                     f"the checkpoint does not fit this run: it has {field} {_plain(found)}, "
                     f"data and config say {_plain(expected)}"
                 )
-        if self._trainer is not None and self.trainer.training:
+        self._normalizers_are_set = True
+        self._loaded_step = int(checkpoint.get("global_step", 0))
+        if self._is_resuming:
             self._check_resumed(checkpoint.get("hyper_parameters", {}))
             check_progress(checkpoint["loops"].get("fit_loop"), self.trainer.fit_loop.state_dict(), "loops.fit_loop")
             reopen_epoch(checkpoint["loops"]["fit_loop"])
@@ -264,6 +375,14 @@ class DiffusionBC(LightningModule):
 def _network_config(network: NetworkFactory | Mapping[str, Any]) -> NetworkConfig:
     # A mapping comes from a checkpoint's hyperparameters.
     return NetworkConfig(**network) if isinstance(network, Mapping) else NetworkConfig.describe(network)
+
+
+def _has_length(loader: Any) -> bool:
+    try:
+        len(loader)
+    except TypeError:  # a stream, which may go on for ever
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -1,66 +1,70 @@
-"""From a stored name to a network class, without running a module that has no business here.
+"""From a stored name to a network class, without running anything that has no business here.
 
-Importing a module runs it, and the name may come from a stranger's file. So a module that is not loaded yet is first
-read as text: only one that itself defines the class and speaks of ``NoiseNetwork`` is imported.
+Importing a module runs it, and the name may come from a stranger's file. So a name is only looked up, among the modules
+that somebody's own code, configuration or flag has imported, or imported from this package.
 """
 
-import ast
 import importlib
 import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from pathlib import Path
+from types import ModuleType
 
 from common.errors import UserError
 from policies.networks import NoiseNetwork
+
+OWN_PACKAGE = __name__.partition(".")[0]
 
 
 def network_class(class_path: str) -> type[NoiseNetwork]:
     """The ``NoiseNetwork`` subclass of that import path.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or its module is neither this project's nor imported.
     """
     module_name, _, class_name = class_path.rpartition(".")
-    if module_name not in sys.modules and not _defines_network(module_name, class_name):
+    if is_own(class_path):
+        _import_own(module_name)
+    module = sys.modules.get(module_name)
+    if not isinstance(module, ModuleType):
         raise UserError(
-            f"network class_path {class_path!r}: no module {module_name!r} on Python's path defines a class "
-            f"{class_name!r} derived from policies.networks.NoiseNetwork"
+            f"network class_path {class_path!r} stands in a file, and a file may not choose what is imported, because "
+            f"importing runs a module. If you know {module_name!r}, give --network_module {module_name}; in Python, "
+            "import it first"
         )
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"network class_path {class_path!r} cannot be imported: {error}") from error
+    found = vars(module).get(class_name)  # not getattr, for which a module may run code
     if not (isinstance(found, type) and issubclass(found, NoiseNetwork)):
         raise UserError(f"network class_path {class_path!r} is not a subclass of policies.networks.NoiseNetwork")
     return found
 
 
-def _defines_network(module_name: str, class_name: str) -> bool:
-    spec = _find(module_name)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return False
-    source = Path(spec.origin).read_text(encoding="utf-8", errors="replace")
+def class_path_of(network: object) -> str:
+    """The import path under which ``network_class`` finds a class again.
+
+    Raises:
+        UserError: it is no ``NoiseNetwork`` subclass, or cannot be found again.
+    """
+    if not (isinstance(network, type) and issubclass(network, NoiseNetwork)):
+        raise UserError(f"the network is {network!r}: expected a subclass of policies.networks.NoiseNetwork")
+    class_path = f"{network.__module__}.{network.__qualname__}"
+    if network.__module__ == "__main__":
+        raise UserError(
+            f"network {class_path} is defined in the script that runs, where no other program can find it again: move "
+            "it to a module of its own"
+        )
+    if vars(sys.modules[network.__module__]).get(network.__qualname__) is not network:
+        raise UserError(
+            f"network {class_path} cannot be found again under that name: define it at the top level of its module, "
+            "not within a class or a function"
+        )
+    return class_path
+
+
+def is_own(class_path: str) -> bool:
+    """Whether the name lies in this package, which may be imported whoever names it."""
+    return class_path.startswith(f"{OWN_PACKAGE}.")
+
+
+def _import_own(module_name: str) -> None:
     try:
-        statements = ast.parse(source).body
-    except (SyntaxError, ValueError):
-        return False
-    defined = any(isinstance(statement, ast.ClassDef) and statement.name == class_name for statement in statements)
-    return defined and NoiseNetwork.__name__ in source
-
-
-def _find(module_name: str) -> ModuleSpec | None:
-    """Like ``importlib.util.find_spec``, which however imports the parent packages."""
-    parts = module_name.split(".")
-    if not all(part.isidentifier() for part in parts):
-        return None
-    spec: ModuleSpec | None = None
-    path: Sequence[str] | None = None
-    for count in range(1, len(parts) + 1):
-        name = ".".join(parts[:count])
-        found = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-        spec = next((each for each in found if each is not None), None)
-        if spec is None or (count < len(parts) and spec.submodule_search_locations is None):
-            return None
-        path = spec.submodule_search_locations
-    return spec
+        importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"network class_path: there is no module {module_name!r} in this project") from error

@@ -57,13 +57,14 @@ class Run:
             network=partial(MLPNoiseNetwork, hidden_dims=[16], time_dim=8),
         )
         self.logger = TensorBoardLogger(str(folder), name="run", default_hp_metric=False)
+        best = str(folder / "best")
         self.trainer = Trainer(
             accelerator="cpu",
             logger=self.logger,
             num_sanity_val_steps=2,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[EMA(0.9), rollout, BestCheckpoint(str(folder / "best")), PolicyExport(), *callbacks],
+            callbacks=[EMA(0.9), rollout, BestCheckpoint(best), PolicyExport(best), *callbacks],
             **{"max_epochs": epochs, **limits},
         )
 

@@ -1,15 +1,20 @@
 """Bring your own: another robosuite task and robot, other observations, another network, several files, one run."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from envs.pool import EnvPool, EnvSpec
 from envs.tasks import default_env_args
-from policies import load_policy
-from policies.networks import NoiseNetwork
+from policies import NetworkConfig, load_policy
+from policies.networks import MLPNoiseNetwork, NoiseNetwork
 from rollouts.agents import DiffusionAgent
 from rollouts.loop import run_episodes
 from tests.training_toy import ACTION_DIM, ForkServer, fit_line, write_toy_dataset
@@ -47,21 +52,66 @@ class ResidualNetwork(NoiseNetwork):
         return self.last(features + self.block(features)).view_as(noisy_actions)
 
 
-def own_line(folder: Path, data: object, **flags: object) -> list[str]:
-    """The toy run with the network above in place of the MLP."""
+class ChildNetwork(ResidualNetwork):
+    """A network derived from one's own; the source of its own module need not speak of the base class."""
+
+
+class FaultyNetwork(ResidualNetwork):
+    """Its author has made a mistake."""
+
+    def __init__(self, *args: int, table: str = "relu", **options: int) -> None:
+        super().__init__(*args, **options)
+        self.activation = {"tanh": nn.Tanh()}[table]
+
+
+class PoolingNetwork(ResidualNetwork):
+    """Predicts one action for the whole chunk, which would broadcast."""
+
+    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
+        return super().forward(noisy_actions, timestep, obs).mean(1, keepdim=True)
+
+
+class ActivatedNetwork(ResidualNetwork):
+    """Takes a class as an option."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        pred_horizon: int,
+        num_train_timesteps: int = 100,
+        act: type[nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__(obs_dim, action_dim, pred_horizon, num_train_timesteps)
+        self.act = act()
+
+
+class Outer:
+    class Nested(ResidualNetwork):
+        """Cannot be found under its module."""
+
+
+def own_line(
+    folder: Path,
+    data: object,
+    network: str = "ResidualNetwork",
+    init_args: dict[str, object] | None = None,
+    **flags: object,
+) -> list[str]:
+    """The toy run with a network above in place of the MLP."""
     line = [
         word
         for word in fit_line(folder, Path("unused"), **flags)
         if "hidden_dims" not in word and "time_dim" not in word
     ]
-    network = {"class_path": f"{__name__}.ResidualNetwork", "init_args": {"width": 24}}
-    return [*line, f"--data.path={data}", f"--model.network={json.dumps(network)}"]
+    chosen = {"class_path": f"{__name__}.{network}", "init_args": {"width": 24} if init_args is None else init_args}
+    return [*line, f"--data.path={data}", f"--model.network={json.dumps(chosen)}"]
 
 
 def test_own_task_robot_observations_and_network(cli_server: ForkServer, tmp_path: Path) -> None:
     first = write_toy_dataset(tmp_path / "a.hdf5", env_args=STACK, obs_dims=STACK_DIMS)
     second = write_toy_dataset(tmp_path / "b.hdf5", env_args=STACK, obs_dims=STACK_DIMS, seed=9)
-    flags = {
+    flags: dict[str, Any] = {
         "data__obs_keys": json.dumps(list(STACK_DIMS)),
         "data__task": "null",
         "trainer__max_epochs": 2,
@@ -84,10 +134,20 @@ def test_own_task_robot_observations_and_network(cli_server: ForkServer, tmp_pat
         assert (pool.obs_dims, pool.action_dim) == (STACK_DIMS, ACTION_DIM)
         results = run_episodes(DiffusionAgent(policy), pool, 0, range(2))
     assert [result.length for result in results] == [8, 8]
-    status, errors = cli_server.run(
-        ["evaluate", f"--checkpoint={tmp_path / 'policy.safetensors'}", "--n_episodes=1", "--horizon=8", "--n_envs=1"]
-    )
+    line = [
+        "evaluate",
+        f"--checkpoint={tmp_path / 'policy.safetensors'}",
+        "--n_episodes=1",
+        "--horizon=8",
+        "--n_envs=1",
+    ]
+    status, errors = cli_server.run(line)
+    assert (status, "Traceback" in errors) == (2, False), errors
+    assert f"--network_module {__name__}" in errors
+    status, errors = cli_server.run([*line, f"--network_module={__name__}"])
     assert status == 0, errors
+    status, errors = cli_server.run([*line, "--network_module=no_such_networks"])
+    assert (status, "Traceback" in errors) == (2, False), errors
 
 
 def test_a_network_with_dropout_resumes_exactly(cli_server: ForkServer, tmp_path: Path) -> None:
@@ -115,3 +175,58 @@ def test_a_network_whose_options_are_mistyped(cli_server: ForkServer, tmp_path: 
     assert status == 2
     assert "wdith" in errors
     assert "Traceback" not in errors
+
+
+def test_a_network_derived_from_ones_own_can_be_loaded_again(cli_server: ForkServer, tmp_path: Path) -> None:
+    data = write_toy_dataset(tmp_path / "a.hdf5")
+    status, errors = cli_server.run(own_line(tmp_path, data, "ChildNetwork", trainer__max_epochs=1))
+    assert status == 0, errors
+    assert isinstance(load_policy(tmp_path / "policy.safetensors").network, ChildNetwork)
+    line = ["export", f"--checkpoint={tmp_path / 'last.ckpt'}", f"--output={tmp_path / 'again.safetensors'}"]
+    status, errors = cli_server.run([*line, f"--network_module={__name__}"])
+    assert status == 0, errors
+
+
+@pytest.mark.parametrize(
+    ("network", "init_args", "named"),
+    [
+        ("ActivatedNetwork", {"act": "torch.nn.Tanh"}, ["init_args.act", "Tanh"]),
+        ("PoolingNetwork", {}, ["(2, 1, 7)", "(2, 4, 7)"]),
+    ],
+)
+def test_a_network_that_could_not_be_stored_or_would_broadcast_is_refused_before_training(
+    cli_server: ForkServer, tmp_path: Path, network: str, init_args: dict[str, object], named: list[str]
+) -> None:
+    data = write_toy_dataset(tmp_path / "a.hdf5")
+    status, errors = cli_server.run(own_line(tmp_path / "run", data, network, init_args))
+    assert (status, "Traceback" in errors) == (2, False), errors
+    assert all(each in errors for each in named), errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fault_in_a_users_network_keeps_its_traceback(cli_server: ForkServer, tmp_path: Path) -> None:
+    data = write_toy_dataset(tmp_path / "a.hdf5")
+    status, errors = cli_server.run(own_line(tmp_path / "run", data, "FaultyNetwork", {}))
+    assert status == 1, errors
+    assert "KeyError: 'relu'" in errors
+    assert '{"tanh": nn.Tanh()}[table]' in errors
+
+
+def test_a_network_that_no_file_could_name_is_refused_at_once() -> None:
+    class Local(ResidualNetwork):
+        pass
+
+    for network, reason in ((Local, "top level"), (Outer.Nested, "top level"), (nn.Linear, "NoiseNetwork")):
+        with pytest.raises(UserError, match=reason):
+            NetworkConfig.describe(network)  # type: ignore[arg-type]
+    Local.__module__ = "__main__"
+    with pytest.raises(UserError, match="script that runs"):
+        NetworkConfig.describe(Local)
+
+
+def test_options_are_kept_as_a_file_gives_them_back() -> None:
+    described = NetworkConfig.describe(partial(MLPNoiseNetwork, hidden_dims=(16, 8), time_dim=4))
+    assert described.init_args == {"hidden_dims": [16, 8], "time_dim": 4}
+    for option in (np.float64(0.5), torch.float32, {1: 2}, nn.ReLU, [lambda x: x]):
+        with pytest.raises(UserError, match=r"init_args\.width"):
+            NetworkConfig.describe(partial(ResidualNetwork, width=option))  # type: ignore[arg-type]

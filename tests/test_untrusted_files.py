@@ -106,6 +106,8 @@ def test_a_pickle_named_safetensors(marker: Path, tmp_path: Path) -> None:
         "os.system",
         "antigravity.Net",
         "trap_module.Net",
+        "trap_network.Net",
+        "policies.nowhere.Net",
         "trap_package.inside.Net",
         "trap_module",
         "",
@@ -118,6 +120,8 @@ def test_a_policy_that_names_something_else_than_a_network(
 ) -> None:
     side_effect = f"open({str(marker)!r}, 'w')\n"
     (tmp_path / "trap_module.py").write_text(side_effect + "class Net: pass\n")
+    sound = "from policies.networks import NoiseNetwork\nclass Net(NoiseNetwork): pass\n"
+    (tmp_path / "trap_network.py").write_text(side_effect + sound)
     (tmp_path / "trap_package").mkdir()
     (tmp_path / "trap_package/__init__.py").write_text(side_effect)
     (tmp_path / "trap_package/inside.py").write_text("class Net: pass\n")
