@@ -20,9 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from common.compilation import Compilation
 from common.files import atomic_path
-from dsrl.learner import SteeringSAC
-from dsrl.networks import SteeringPolicy
-from dsrl.replay import ChunkReplayBuffer
+from dsrl.learners.sac import NoiseSAC, SACConfig
 
 # Hidden layers, critics and batch: those of dsrl_lift.yaml and dsrl_lift_sac.yaml, then larger ones.
 SIZES = (([128] * 2, 4, 128), ([128] * 2, 2, 256), ([128] * 3, 2, 256), ([256] * 2, 2, 256))
@@ -56,24 +54,22 @@ def make_fast(
     compile_losses: Compilation = "off",
     n_critics: int = 2,
     **options: Any,
-) -> SteeringSAC:
+) -> NoiseSAC:
     """The learner with stock SAC's network sizes and losses, and further ``options`` of it."""
     venv = DummyVecEnv([lambda: SpacesOnly(obs_dim, action_dim)])
-    kwargs = {"net_arch": hidden, "n_critics": n_critics}
-    return SteeringSAC(
-        SteeringPolicy,
-        venv,
-        policy_kwargs=kwargs,
+    stock = {"layer_norm": False, "entropy_in_target": True, "target_entropy": -float(action_dim), "batch_size": 256}
+    config = SACConfig(
+        hidden_sizes=hidden,
+        n_critics=n_critics,
         ent_coef=ent_coef,
         buffer_size=10_000,
-        replay_buffer_class=ChunkReplayBuffer,
         compile_losses=compile_losses,
-        device=device,
-        **options,
+        **{**stock, **options},
     )
+    return NoiseSAC(config, venv, device=device)
 
 
-def copy_weights(stock: SAC, fast: SteeringSAC) -> None:
+def copy_weights(stock: SAC, fast: NoiseSAC) -> None:
     """Give ``fast`` the weights of ``stock``, critics stacked."""
     fast.policy.actor.load_state_dict(stock.actor.state_dict())
     for ours, theirs in ((fast.policy.critic, stock.critic), (fast.policy.critic_target, stock.critic_target)):

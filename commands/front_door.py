@@ -4,7 +4,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from commands.first_words import first_flags, program, welcome
@@ -30,7 +30,7 @@ class Command:
 
 
 # These parse their own line, subcommand included.
-LIGHTNING_MODULE = "commands.train"
+OWN_PARSERS = ("commands.train", "commands.dsrl")
 
 
 def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
@@ -62,7 +62,7 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
     module_name, _, function_name = commands[name].target.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-        if module_name == LIGHTNING_MODULE:
+        if module_name in OWN_PARSERS:
             function([name, *rest])
         else:
             _call(function, name, rest)
@@ -81,9 +81,11 @@ def _call(function: Callable[..., None], name: str, args: list[str]) -> None:
 
     from commands.parsing import CommandParser
 
+    parameters = inspect.signature(function).parameters.items()
+    switches = [name for name, parameter in parameters if parameter.annotation is bool]
     auto_cli(
         function,
-        args=_spell_out_switches(function, args),
+        args=spell_out_switches(switches, args),
         as_positional=False,
         parser_class=CommandParser,
         prog=f"{program()} {name}",
@@ -100,16 +102,12 @@ def _known_names(other_names: Mapping[str, str], args: list[str]) -> list[str]:
     return words
 
 
-def _spell_out_switches(function: Callable[..., None], args: list[str]) -> list[str]:
+def spell_out_switches(switches: Iterable[str], args: list[str]) -> list[str]:
     """``--resume`` as ``--resume=true``: jsonargparse wants a value for every boolean."""
-    switches = {
-        f"--{name}"
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.annotation is bool
-    }
+    flags = {f"--{name}" for name in switches}
     following = [*args[1:], "--"]
     return [
-        f"{word}=true" if word in switches and after.startswith("-") else word
+        f"{word}=true" if word in flags and after.startswith("-") else word
         for word, after in zip(args, following, strict=False)  # one longer where there are no words
     ]
 

@@ -56,7 +56,7 @@ def agents_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_
     """
     agents: dict[str, Agent] = {"base": DiffusionAgent(policy, noise_scale=noise_scale, ddim_steps=ddim_steps)}
     if sac is not None:
-        from dsrl.actor import load_steered_agent
+        from dsrl.agent import load_steered_agent
 
         agents["steered"] = load_steered_agent(sac, policy, ddim_steps=ddim_steps, deterministic=None)
     return agents

@@ -1,38 +1,41 @@
-"""The run's archives: normal SB3 zip files that carry plain JSON beside SB3's own members.
+"""The run's archives: normal SB3 zip files that carry two members beside SB3's own.
 
-``steering.json`` says what the actor was trained on, so that the archive can be loaded without unpickling anything.
-``sac_last.zip`` also carries the run's whole state, in the same file, so that a state is there whole or not at all.
-SB3's own ``SAC.load`` reads both and ignores the extra members.
+``steering.json`` says what the actor was trained with and on, so that the networks can be rebuilt without unpickling
+anything. ``run_state.pt``, in ``sac_last.zip`` alone, is everything else that training goes on from; it lies in the
+same file as the weights, so that a state is there whole or not at all. SB3's own ``SAC.load`` reads both archives and
+ignores these members.
 """
 
-import dataclasses
 import hashlib
 import io
 import json
 import pickle
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from common.errors import UserError
 from common.files import atomic_path
-from dsrl.config import DemonstrationsConfig, DSRLConfig, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
-from dsrl.learner import SteeringSAC
+from dsrl.config import DSRLConfig, config_from_dict
+from dsrl.learners import SteeringSAC
 from dsrl.networks import SteeringPolicy
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STEERING = "steering.json"
-RUN_STATE = "run_state.json"
-BUFFER = "replay_buffer.npz"
 # Not ".pth": SB3 takes every member of that name for its own.
-TENSORS = "run_state.tensors"
-
-T = TypeVar("T")
+RUN_STATE = "run_state.pt"
+# Settings of format 1 that are gone; none changes what a trained actor plays.
+GONE = {
+    "learner": ("noise_correlation", "distill_steps"),
+    "warm_start": ("noise_correlations",),
+    "demonstrations": ("first",),
+}
+# Settings that format 1 had for every learner: the learner that has them -> their names.
+OWN = {"prior": ("prior_scale", "kl_target", "kl_open_steps"), "sac": ("target_entropy",), "na": ("target_entropy",)}
 
 
 @dataclass
@@ -64,45 +67,59 @@ def fingerprint(policy: torch.nn.Module) -> str:
 
 
 def write_archive(
-    path: str | Path, learner: SteeringSAC, steering: Steering, members: dict[str, bytes] | None = None
+    path: str | Path, learner: SteeringSAC, steering: Steering, state: dict[str, Any] | None = None
 ) -> None:
-    """Write an SB3 archive with ``steering.json`` and further members, atomically."""
+    """Write an SB3 archive with ``steering.json`` and, if given, a run's state, atomically."""
     with atomic_path(path) as partial:
         with partial.open("wb") as file:
             learner.save(file)
         with zipfile.ZipFile(partial, "a") as archive:
-            values = {"format_version": FORMAT_VERSION, **dataclasses.asdict(steering)}
+            values = {"format_version": FORMAT_VERSION, **asdict(steering), "config": steering.config.to_dict()}
             archive.writestr(STEERING, json.dumps(values, indent=1))
-            for name, content in (members or {}).items():
-                archive.writestr(name, content)
+            if state is not None:
+                stream = io.BytesIO()
+                torch.save(state, stream)
+                archive.writestr(RUN_STATE, stream.getvalue())
 
 
 def read_steering(path: str | Path) -> Steering:
-    """The description inside an archive.
+    """The description inside an archive, of this version or the one before.
 
     Raises:
         UserError: missing file, not a zip, not written by this project, or damaged.
     """
-    values = _json(read_member(path, STEERING), path)
-    version = values.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise UserError(f"{path} has steering format {version!r}; this version reads {FORMAT_VERSION}. Train again.")
+    content = _read_member(path, STEERING)
+    if content is None:
+        raise UserError(f"{path} has no {STEERING}: it was not written by `dsrl` of this project.")
     try:
-        return Steering(**{**values, "config": config_from_dict(values["config"])})
-    except (TypeError, KeyError, AttributeError) as error:
+        values = json.loads(content)
+        version = values.pop("format_version", None)
+        if version not in (1, FORMAT_VERSION):
+            raise UserError(
+                f"{path} has steering format {version!r}; this version reads 1 and {FORMAT_VERSION}. Train again."
+            )
+        config = _from_format_1(values["config"]) if version == 1 else values["config"]
+        return Steering(**{**values, "config": config_from_dict(config)})
+    except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} holds a damaged {STEERING}: {error}") from error
 
 
-def config_from_dict(values: dict[str, Any]) -> DSRLConfig:
-    """Inverse of ``dataclasses.asdict``."""
-    groups: dict[str, Any] = {
-        "learner": LearnerConfig,
-        "env": EnvConfig,
-        "warm_start": WarmStartConfig,
-        "demonstrations": DemonstrationsConfig,
-        "evaluation": EvalConfig,
-    }
-    return DSRLConfig(**{key: groups[key](**value) if key in groups else value for key, value in values.items()})
+def read_run_state(path: str | Path) -> dict[str, Any]:
+    """What ``write_archive`` was given as a run's state.
+
+    Raises:
+        UserError: there is none, or a damaged one.
+    """
+    content = _read_member(path, RUN_STATE)
+    if content is None:
+        raise UserError(
+            f"--resume: {path} holds no state that a run can go on from: an earlier version wrote it, or it is a copy "
+            "of sac_best.zip. Its actor can still be judged (`evaluate --sac`); to train on, begin a new run."
+        )
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(f"{path} holds a damaged {RUN_STATE}: {_first_line(error)}") from error
 
 
 def check_fits(steering: Steering, policy: Any, path: str | Path) -> None:
@@ -128,58 +145,25 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
     return {**parameters, "variables": variables or {}}
 
 
-def read_member(path: str | Path, name: str) -> bytes:
-    """One member's bytes.
-
-    Raises:
-        UserError: missing file, not a zip, or no such member.
-    """
+def _read_member(path: str | Path, name: str) -> bytes | None:
     if not Path(path).is_file():
         raise UserError(f"{path} does not exist: pass the sac_best.zip that `dsrl` wrote.")
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
-    except KeyError as error:
-        raise UserError(f"{path} has no {name}: it was not written by `dsrl` of this project.") from error
+            return archive.read(name) if name in archive.namelist() else None
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is not a readable zip archive: {error}") from error
 
 
-def pack_tensors(tensors: dict[str, Any]) -> bytes:
-    """Tensors and plain values, as bytes that ``unpack_tensors`` reads with the safe unpickler."""
-    stream = io.BytesIO()
-    torch.save(tensors, stream)
-    return stream.getvalue()
-
-
-def unpack_tensors(content: bytes, path: str | Path) -> dict[str, Any]:
-    """Inverse of ``pack_tensors``."""
-    try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path} holds a damaged {TENSORS}: {_first_line(error)}") from error
-
-
-def pack_arrays(arrays: dict[str, np.ndarray]) -> bytes:
-    """Numeric arrays as the bytes of an ``npz``."""
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)  # type: ignore[arg-type]
-    return stream.getvalue()
-
-
-def unpack_arrays(content: bytes) -> Any:
-    """Inverse of ``pack_arrays``; nothing is unpickled."""
-    return np.load(io.BytesIO(content), allow_pickle=False)
-
-
-def _json(content: bytes, path: str | Path) -> dict[str, Any]:
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} holds a damaged {STEERING}: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds a damaged {STEERING}: found a {type(values).__name__}")
-    return values
+def _from_format_1(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings of format 1, in which every learner had the options of all."""
+    dropped = {group: set(names) for group, names in GONE.items()}
+    own = OWN[config["learner"]["algorithm"]]
+    dropped["learner"] |= {name for names in OWN.values() for name in names} - set(own)
+    kept = dict(config)
+    for group, names in dropped.items():
+        kept[group] = {name: value for name, value in config[group].items() if name not in names}
+    return kept
 
 
 def _first_line(error: Exception) -> str:

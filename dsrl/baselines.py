@@ -23,9 +23,7 @@ class ConstantNoise:
         return self.decoder.decode(obs, np.broadcast_to(self.noise, (len(obs), *self.noise.shape)).copy())
 
 
-def baseline_agents(
-    config: DSRLConfig, decoder: FrozenDecoder, chunk_shape: tuple[int, int], pool: EnvPool, selection_seed: int
-) -> dict[str, Agent]:
+def baseline_agents(config: DSRLConfig, decoder: FrozenDecoder, pool: EnvPool, selection_seed: int) -> dict[str, Agent]:
     """The baselines by name; the best constant noise is chosen on episodes of ``selection_seed``."""
     policy, steps = decoder.policy, decoder.ddim_steps
     agents: dict[str, Agent] = {
@@ -33,22 +31,20 @@ def baseline_agents(
         "base, N(0, I) cut at the magnitude": DiffusionAgent(
             policy, noise_clip=config.action_magnitude, ddim_steps=steps
         ),
-        "base, w = 0": ConstantNoise(decoder, np.zeros(chunk_shape, dtype=np.float32)),
+        "base, w = 0": ConstantNoise(decoder, np.zeros(policy.chunk_shape, dtype=np.float32)),
     }
-    for scale in {*config.warm_start.noise_scales, config.learner.prior_scale or 1.0} - {1.0}:
+    for scale in {*config.warm_start.noise_scales, *config.learner.start_scales()} - {1.0}:
         agents[f"base, w ~ {scale:g} N(0, I)"] = DiffusionAgent(policy, scale, ddim_steps=steps)
     if config.evaluation.constant_candidates > 0:
-        agents["base, best constant w"] = _best_constant(config, decoder, chunk_shape, pool, selection_seed)
+        agents["base, best constant w"] = _best_constant(config, decoder, pool, selection_seed)
     return agents
 
 
-def _best_constant(
-    config: DSRLConfig, decoder: FrozenDecoder, chunk_shape: tuple[int, int], pool: EnvPool, seed: int
-) -> ConstantNoise:
+def _best_constant(config: DSRLConfig, decoder: FrozenDecoder, pool: EnvPool, seed: int) -> ConstantNoise:
     rng = np.random.default_rng(seed)
     best, best_score = None, (-1.0, 0.0)
     for _ in range(config.evaluation.constant_candidates):
-        agent = ConstantNoise(decoder, rng.standard_normal(chunk_shape, dtype=np.float32))
+        agent = ConstantNoise(decoder, rng.standard_normal(decoder.policy.chunk_shape, dtype=np.float32))
         result = evaluate_agent(agent, pool, seed, config.evaluation.constant_episodes, "a constant noise")
         score = (result.success_rate, -result.mean_length)
         if score > best_score:

@@ -1,11 +1,13 @@
-"""Actors and critics in the noise space, in the shape stable-baselines3's ``SACPolicy`` expects.
+"""Critics in the noise space, and what holds them and an actor in the shape stable-baselines3's ``SACPolicy`` expects.
 
 SB3 scales actions to [-1, 1] before it stores them; everything here speaks that scaled noise u = w / action_magnitude.
 """
 
+import copy
 import itertools
 import math
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -15,75 +17,6 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 from torch.nn import functional as F
-
-from dsrl.fused_adam import FusedAdam
-
-ActorKind = Literal["squashed", "prior"]
-
-
-class SquashedActor(Actor):
-    """SB3's tanh-squashed Gaussian, with LayerNorm after each hidden layer as an option.
-
-    Its mean starts as w = 0: noise that is arbitrary but constant would start it below the frozen policy.
-    """
-
-    def __init__(self, *args: Any, layer_norm: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.latent_pi = _hidden(self.features_dim, self.net_arch, self.activation_fn, layer_norm)
-        _start_near_zero(self.mu)
-
-    def sample(self, obs: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scaled noise (B, A) for standard normal ``eps`` (B, A), and its log probability (B, 1)."""
-        mean, log_std, _ = self.get_action_dist_params(obs)
-        action = torch.tanh(torch.addcmul(mean, log_std.exp(), eps))
-        gaussian = -0.5 * (eps.pow(2).sum(dim=1, keepdim=True) + eps.shape[1] * math.log(2 * math.pi))
-        # The change of variables: the scale's, and the tanh's with SB3's epsilon.
-        change = (log_std + torch.log(1 + 1e-6 - action.pow(2))).sum(dim=1, keepdim=True)
-        return action, gaussian - change
-
-
-class PriorActor(Actor):
-    """Unsquashed Gaussian u = scale (m(s) + sigma(s) eps) that starts as the scaled prior, u = scale eps.
-
-    In place of the log probability it returns KL(actor || prior) in closed form, so that SAC's entropy bonus and its
-    automatic coefficient become a pull towards the prior: with ``target_entropy = -K`` the coefficient
-    holds the KL at K.
-
-    Args:
-        prior_scale: standard deviation of the prior in scaled units, s0 / action_magnitude; a buffer, so that it is
-            saved with the weights.
-    """
-
-    prior_scale: torch.Tensor
-
-    def __init__(self, *args: Any, layer_norm: bool = False, prior_scale: float = 0.5, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.register_buffer("prior_scale", torch.tensor(float(prior_scale)))
-        self.latent_pi = _hidden(self.features_dim, self.net_arch, self.activation_fn, layer_norm)
-        _start_near_zero(self.mu)
-        _start_near_zero(self.log_std)
-
-    def get_action_dist_params(self, obs: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean and log standard deviation (B, A), in units of the prior's standard deviation."""
-        mean, log_std, extra = super().get_action_dist_params(obs)
-        return mean, log_std.clamp(-3.0, 1.0), extra
-
-    def sample(self, obs: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scaled noise (B, A) for standard normal ``eps`` (B, A), and KL(actor || prior) (B, 1)."""
-        mean, log_std, _ = self.get_action_dist_params(obs)
-        action = (self.prior_scale * (mean + log_std.exp() * eps)).clamp(-1.0, 1.0)
-        kl = 0.5 * (mean.pow(2) + (2 * log_std).exp() - 1 - 2 * log_std).sum(dim=1, keepdim=True)
-        return action, kl
-
-    def forward(self, obs: Any, deterministic: bool = False) -> torch.Tensor:
-        mean, log_std, _ = self.get_action_dist_params(obs)
-        eps = torch.zeros_like(mean) if deterministic else torch.randn_like(mean)
-        return (self.prior_scale * (mean + log_std.exp() * eps)).clamp(-1.0, 1.0)
-
-    def action_log_prob(self, obs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, _, _ = self.get_action_dist_params(obs)
-        action, kl = self.sample(obs, torch.randn_like(mean))
-        return action, kl[:, 0]
 
 
 class EnsembleCritic(BaseModel):
@@ -141,48 +74,41 @@ class SteeringPolicy(SACPolicy):
     """SAC's actor and critics for the noise space.
 
     Args:
-        actor_kind: ``squashed`` (DSRL-SAC, DSRL-NA) or ``prior`` (starts as, and is held near, scaled Gaussian noise).
-        prior_scale: see ``PriorActor``.
+        actor_type: the learner's actor; it has ``sample(obs, eps)``.
+        actor_options: its own options.
         layer_norm: LayerNorm in actor and critics.
-        noise_critic: add a second ensemble, Q^W, beside Q^A (DSRL-NA).
         average_actor: keep an average of the actor's weights too (``SteeringSAC`` moves it); it is what ``predict``
             and ``SteeredAgent`` play.
     """
 
     critic: EnsembleCritic  # type: ignore[assignment]
     critic_target: EnsembleCritic  # type: ignore[assignment]
-    actor: SquashedActor | PriorActor
+    actor: Any
 
     def __init__(
         self,
         *args: Any,
-        actor_kind: ActorKind = "squashed",
-        prior_scale: float = 0.5,
+        actor_type: Callable[..., Actor],
+        actor_options: Mapping[str, Any] | None = None,
         layer_norm: bool = False,
-        noise_critic: bool = False,
         average_actor: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.actor_kind = actor_kind
-        self.prior_scale = prior_scale
+        self.actor_type = actor_type
+        self.actor_options = dict(actor_options or {})
         self.layer_norm = layer_norm
-        self.has_noise_critic = noise_critic
         self.has_average_actor = average_actor
-        super().__init__(*args, **{"optimizer_class": FusedAdam, **kwargs})
+        super().__init__(*args, **{"optimizer_kwargs": {"fused": True}, **kwargs})
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
-        if self.has_noise_critic:
-            self.noise_critic = self.make_critic()
-            self.noise_critic.optimizer = self.optimizer_class(
-                self.noise_critic.parameters(),
-                lr=lr_schedule(1),  # type: ignore[call-arg]
-                **self.optimizer_kwargs,
-            )
         if self.has_average_actor:
-            self.average_actor = self.make_actor()
-            self.average_actor.load_state_dict(self.actor.state_dict())
-            self.average_actor.requires_grad_(False)
+            self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
+            del self.average_actor.optimizer
+
+    def make_optimizer(self, network: nn.Module, lr_schedule: Any) -> torch.optim.Optimizer:
+        """An optimiser like those of the actor and the critics."""
+        return self.optimizer_class(network.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     @property
     def played_actor(self) -> Any:
@@ -192,40 +118,28 @@ class SteeringPolicy(SACPolicy):
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
         return self.played_actor(observation, deterministic)
 
-    def set_prior_scale(self, prior_scale: float) -> None:
-        """Let a ``prior`` actor start as scaled noise of this standard deviation, in scaled units."""
-        for actor in (self.actor, self.played_actor):
-            assert isinstance(actor, PriorActor)
-            actor.prior_scale.fill_(prior_scale)
-
     @property
     def action_dim(self) -> int:
         """Components of the noise, H*A."""
         return get_action_dim(self.action_space)
 
-    @property
-    def action_magnitude(self) -> float:
-        """Bound of every component of the noise."""
-        assert isinstance(self.action_space, spaces.Box)
-        return float(self.action_space.high[0])
-
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
-        if self.actor_kind == "prior":
-            return PriorActor(layer_norm=self.layer_norm, prior_scale=self.prior_scale, **kwargs).to(self.device)
-        return SquashedActor(layer_norm=self.layer_norm, **kwargs).to(self.device)
+        return self.actor_type(layer_norm=self.layer_norm, **self.actor_options, **kwargs).to(self.device)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> EnsembleCritic:  # type: ignore[override]
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return EnsembleCritic(layer_norm=self.layer_norm, **kwargs).to(self.device)
 
 
-def _start_near_zero(head: nn.Module | nn.Parameter) -> None:
+def start_near_zero(head: nn.Module | nn.Parameter) -> None:
+    """Let a linear layer give almost zero, and still pass gradients on."""
     assert isinstance(head, nn.Linear)
     nn.init.uniform_(head.weight, -1e-3, 1e-3)
     nn.init.zeros_(head.bias)
 
 
-def _hidden(inputs: int, sizes: list[int], activation: type[nn.Module], layer_norm: bool) -> nn.Sequential:
+def hidden_layers(inputs: int, sizes: list[int], activation: type[nn.Module], layer_norm: bool) -> nn.Sequential:
+    """``sizes`` of linear layers with their activations, normalised before these if asked."""
     norms: list[type[nn.Module]] = [nn.LayerNorm] if layer_norm else []
     return nn.Sequential(*create_mlp(inputs, -1, sizes, activation, post_linear_modules=norms))

@@ -70,17 +70,17 @@ class ChunkReplayBuffer(ReplayBuffer):
         self.dones[newest] = 1.0
         self.timeouts[newest] = np.maximum(self.timeouts[newest], unfinished)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What is filled, and where writing goes on; for ``numpy.savez``."""
-        filled = {name: getattr(self, name)[: self.size()] for name in ARRAYS}
-        return {**filled, "pos": np.array(self.pos), "full": np.array(self.full)}
+    def state(self) -> dict[str, Any]:
+        """What is filled, where writing goes on, and the generator's state: tensors and plain values."""
+        filled = {name: torch.from_numpy(getattr(self, name)[: self.size()]) for name in ARRAYS}
+        return {**filled, "pos": self.pos, "full": self.full, "rng": self.rng.bit_generator.state}
 
-    def restore(self, arrays: Any) -> None:
-        """Take back what ``arrays`` gave."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
         for name in ARRAYS:
-            stored = arrays[name]
-            getattr(self, name)[: len(stored)] = stored
-        self.pos, self.full = int(arrays["pos"]), bool(arrays["full"])
+            getattr(self, name)[: len(state[name])] = state[name].numpy()
+        self.pos, self.full = state["pos"], state["full"]
+        self.rng.bit_generator.state = state["rng"]
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(array, device=self.device)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import atomic_path
-from dsrl.actor import load_steered_agent
+from dsrl.agent import load_steered_agent
 from dsrl.archive import read_steering
 from dsrl.baselines import baseline_agents
 from dsrl.config import DSRLConfig
@@ -21,9 +21,8 @@ def write_report(policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path) -
     Returns:
         By name of the agent: success rate, its 95 % Wilson interval, mean length in environment steps.
     """
-    chunk_shape = policy.chunk_shape
     decoder = FrozenDecoder(policy, config.ddim_steps)
-    agents = baseline_agents(config, decoder, chunk_shape, pool, stream_seed(config.seed, 1))
+    agents = baseline_agents(config, decoder, pool, stream_seed(config.seed, 1))
     best = folder / "sac_best.zip"
     agents["steered, actor's mean"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=True)
     agents["steered, actor's draw"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=False)

@@ -6,27 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from rich.progress import track
 
+from common.errors import UserError
 from datamodules.hdf5 import DatasetFile
-from dsrl.actor import SteeredAgent
-from dsrl.archive import Steering, fingerprint, write_archive
-from dsrl.build import build_learner, check_config
+from dsrl.agent import SteeredAgent
+from dsrl.archive import (
+    Steering,
+    check_fits,
+    fingerprint,
+    read_parameters,
+    read_run_state,
+    read_steering,
+    write_archive,
+)
 from dsrl.config import DSRLConfig
-from dsrl.demonstrations import demonstration_buffer, find_noise, read_transitions
-from dsrl.exploration import ChunkNoise
-from dsrl.metrics import MetricsLog, Row
-from dsrl.networks import PriorActor
-from dsrl.noise_aliasing import NoiseAliasingSAC
-from dsrl.progress import ProgressLine
-from dsrl.run_state import load_run_state, save_run_state
+from dsrl.learners import learner_named
+from dsrl.noise_space import ChunkVecEnv, NoiseSpaceVecEnv, value_range
+from dsrl.output import Metrics, Row, Terminal
+from dsrl.prefill import demonstration_buffer, read_transitions
 from envs.episodes import episode_seed
-from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv
 from envs.pool import EnvPool
 from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
 
+# A resumed run may be made longer, or report on more episodes; everything else would make it another run.
+# The demonstrations' file may lie elsewhere: its content is compared.
+MAY_CHANGE = ("train_steps", "evaluation.report_episodes", "demonstrations.path")
 LOGS_PER_EVALUATION = 5
 
 
@@ -53,14 +58,12 @@ class Trainer:
     def __init__(
         self, policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, resume: bool = False, device: str = "cpu"
     ) -> None:
-        check_config(config)
         self.policy, self.pool, self.config, self.folder = policy, pool, config, folder
-        self.chunk_shape = policy.chunk_shape
         self.decoder = FrozenDecoder(policy, config.ddim_steps)
         train_seed = stream_seed(config.seed, 0)
         self.chunks = ChunkVecEnv(
             pool,
-            self.chunk_shape[0],
+            policy.chunk_shape[0],
             lambda k: episode_seed(train_seed, k),
             config.env.reward,
             config.env.time_limit_terminal,
@@ -68,11 +71,11 @@ class Trainer:
         self.venv = NoiseSpaceVecEnv(
             self.chunks, self.decoder.decode, self.decoder.normalize_obs, config.action_magnitude
         )
-        self.learner = build_learner(config, self.venv, device)
-        if isinstance(self.learner, NoiseAliasingSAC):
-            self.learner.set_decoder(self._decode_normalized)
+        possible = value_range(config.env.reward, config.learner.gamma, policy.chunk_shape[0])
+        learner = learner_named(config.learner.algorithm)
+        self.learner = learner(config.learner, self.venv, self.decoder, possible, config.seed, device)
         self.rng = np.random.default_rng(stream_seed(config.seed, 3))
-        self.exploration = ChunkNoise((pool.n_envs, int(np.prod(self.chunk_shape))), self.rng)
+        self.noise_shape = (pool.n_envs, int(np.prod(policy.chunk_shape)))
         self.base_fingerprint = fingerprint(policy)
         self.demonstrations_sha256: str | None = None
         if config.demonstrations.path is not None:
@@ -84,12 +87,11 @@ class Trainer:
         self.clipped = [0, 0]
         self.best: tuple[float, float] = (-1.0, 0.0)
         self.seconds = dict.fromkeys(("wall", "simulation", "decoding", "updates", "evaluation"), 0.0)
-        rows: list[Row] = []
+        self.rows: list[Row] = []
         if resume:
-            rows = load_run_state(self, folder / "sac_last.zip")
+            self._resume(folder / "sac_last.zip")
         if config.demonstrations.path is not None:
             self._add_demonstrations(Path(config.demonstrations.path))
-        self.metrics = MetricsLog(folder, rows)
         self.recent: deque[tuple[bool, int]] = deque(maxlen=50)
         self.noise_rms: list[float] = []
 
@@ -100,13 +102,13 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end. Killed at any moment, a new ``Trainer(resume=True)`` goes on from the last evaluation."""
-        self.progress = ProgressLine(self.total_steps)
+        self.terminal = Terminal(self.total_steps)
+        self.metrics = Metrics(self.folder, self.terminal, self.rows)
         self.tick = time.perf_counter()
         try:
             self._run()
         finally:  # also after Ctrl-C: the terminal gets its cursor back
             self.metrics.close()
-            self.progress.close()
 
     def _run(self) -> None:
         self.obs = self.venv.reset()
@@ -116,8 +118,8 @@ class Trainer:
         every = self.config.evaluation.every
         while self.env_steps < self.total_steps:
             before = self.env_steps
-            self._open_kl_target()
-            eps = self.exploration.draw(self.config.learner.noise_correlation)
+            self.learner.at_step(before - self.config.initial_steps)
+            eps = self.rng.standard_normal(self.noise_shape)
             self._step(self.learner.act(self.obs, eps), train=True)
             if self.env_steps // every > before // every or self.env_steps >= self.total_steps:
                 self._evaluate_and_save()
@@ -127,73 +129,42 @@ class Trainer:
     def _add_demonstrations(self, path: Path) -> None:
         """Fill the learner's second buffer. It is not saved: the same file and policy give it again on resume."""
         settings, spec = self.config.demonstrations, self.policy.spec
-        data = read_transitions(
-            path, spec.obs_dims, self.chunk_shape, self.config.env.reward, settings.first, settings.n
-        )
-        if isinstance(self.learner, NoiseAliasingSAC):
-            noise = data.chunks
-        else:
-            print(f"demonstrations: looking for the noise of {len(data)} chunks", flush=True)
-            parts = (torch.as_tensor(part, device=self.learner.device).split(1024) for part in (data.obs, data.chunks))
-            found = [
-                find_noise(self._decode, obs, chunks, self.config.action_magnitude)
-                for obs, chunks in track(list(zip(*parts, strict=True)), "demonstrations", transient=True)
-            ]
-            all_noise, error = (torch.cat(results) for results in zip(*found, strict=True))
-            noise = all_noise.cpu().numpy() / self.config.action_magnitude
-            print(
-                f"demonstrations: noise found for {len(data)} chunks; they decode to within "
-                f"{float(error.median()):.3f} (median), {float(error.quantile(0.9)):.3f} (90 %) of the demonstrated"
-            )
-        buffer = demonstration_buffer(data, noise.reshape(len(data), -1), self.policy, self.learner.replay_buffer)
+        data = read_transitions(path, spec.obs_dims, self.policy.chunk_shape, self.config.env.reward, settings.n)
+        actions = self.learner.demonstrated_actions(data)
+        buffer = demonstration_buffer(data, actions, self.decoder, self.learner.replay_buffer)
         self.learner.add_demonstrations(buffer, settings.fraction)
 
     def _warm_start(self) -> None:
         """``initial_steps`` environment steps of the frozen policy with Gaussian noise, then the critics alone."""
-        n, magnitude = self.venv.num_envs, self.config.action_magnitude
-        scales, correlations = self.config.warm_start.noise_scales, self.config.warm_start.noise_correlations
-        scale, correlation = self.rng.choice(scales, size=n), self.rng.choice(correlations, size=n)
-        explored: dict[str, list[int]] = {}
+        scale, choices = self.venv.scale, self.config.warm_start.noise_scales
+        chosen = self.rng.choice(choices, size=self.venv.num_envs)
         while self.env_steps < self.config.initial_steps:
-            noise = scale[:, None] * self.exploration.draw(correlation)
-            self.clipped[0] += int((np.abs(noise) > magnitude).sum())
+            noise = chosen[:, None] * self.rng.standard_normal(self.noise_shape)
+            cut = scale.cut(noise)
+            self.clipped[0] += int((cut != noise).sum())
             self.clipped[1] += noise.size
-            scaled = np.clip(noise / magnitude, -1.0, 1.0).astype(np.float32)
-            for i, success in self._step(scaled, train=False):
-                # The frozen policy is judged by independent noise; correlated noise only explores.
-                table = self.warm if correlation[i] == 0 else explored
-                table.setdefault(f"{scale[i]:g}", []).append(int(success))
-                scale[i], correlation[i] = self.rng.choice(scales), self.rng.choice(correlations)
-        for kind, table in (("", self.warm), (", correlated from chunk to chunk", explored)):
-            for name, successes in sorted(table.items()):
-                rate, n_episodes = np.mean(successes), len(successes)
-                self.progress.say(
-                    f"warm start, w ~ {name} N(0, I){kind}: success {rate:.3f} over {n_episodes} episodes"
-                )
-        self._choose_prior()
+            for i, success in self._step(scale.scaled(cut).astype(np.float32), train=False):
+                self.warm.setdefault(f"{chosen[i]:g}", []).append(int(success))
+                chosen[i] = self.rng.choice(choices)
+        for name, successes in sorted(self.warm.items()):
+            rate, n_episodes = np.mean(successes), len(successes)
+            self.terminal.say(f"warm start, w ~ {name} N(0, I): success {rate:.3f} over {n_episodes} episodes")
+        line = self.learner.begin_acting(self.warm, choices)
+        if line is not None:
+            self.terminal.say(line)
         share = self.clipped[0] / max(self.clipped[1], 1)
-        self.progress.say(f"warm start: {share:.1%} of the noise components were cut at +-{magnitude:g}")
+        self.terminal.say(f"warm start: {share:.1%} of the noise components were cut at +-{scale.magnitude:g}")
         remaining = self.config.warm_start.critic_updates
         while remaining > 0:
             with _Timer(self.seconds, "updates"):
                 self.learner.train(min(remaining, 100), self.config.learner.batch_size, train_actor=False)
             remaining -= 100
 
-    def _choose_prior(self) -> None:
-        """Give a ``prior`` actor the noise scale that served the frozen policy best, unless the settings name one."""
-        actor = self.learner.policy.actor
-        if isinstance(actor, PriorActor) and self.config.learner.prior_scale is None:
-            # Among equals, or where no episode was finished, the widest: it leaves the most to choose from.
-            widest = f"{max(self.config.warm_start.noise_scales):g}"
-            name = max(self.warm, key=lambda scale: (float(np.mean(self.warm[scale])), float(scale)), default=widest)
-            self.learner.policy.set_prior_scale(float(name) / self.config.action_magnitude)
-            self.progress.say(f"the actor starts as w ~ {name} N(0, I)")
-
     def _step(self, scaled_noise: np.ndarray, train: bool) -> list[tuple[int, bool]]:
         """Execute one chunk everywhere, learn while the simulator works; (env, success) of the episodes that ended."""
         learner = self.learner
         with _Timer(self.seconds, "decoding"):
-            self.venv.step_async(self.config.action_magnitude * scaled_noise)
+            self.venv.step_scaled_async(scaled_noise)
         if train:
             with _Timer(self.seconds, "updates"):
                 learner.train(self.config.utd * self.venv.num_envs, self.config.learner.batch_size)
@@ -205,7 +176,6 @@ class Trainer:
         for i in np.flatnonzero(dones):
             stored_next[i] = infos[i]["terminal_observation"]
             finished.append((int(i), bool(infos[i]["is_success"])))
-            self.exploration.begin(int(i))
             self.recent.append((finished[-1][1], infos[i]["episode"]["l"]))
             self.episodes += 1
         action = learner.stored_action(scaled_noise, self.venv.chunks)
@@ -213,16 +183,9 @@ class Trainer:
         self.obs = next_obs
         self.env_steps += sum(info["env_steps"] for info in infos)
         learner.num_timesteps = self.env_steps
-        self.noise_rms.append(float(np.sqrt(np.mean(scaled_noise**2))) * self.config.action_magnitude)
-        self.progress.update(self.env_steps, self.recent, learner._n_updates)
+        self.noise_rms.append(self.venv.scale.noise(float(np.sqrt(np.mean(scaled_noise**2)))))
+        self.terminal.update(self.env_steps, self.recent, learner._n_updates)
         return finished
-
-    def _open_kl_target(self) -> None:
-        """The KL target as a function of the steps since the warm start: from 0 to ``kl_target``."""
-        settings = self.config.learner
-        if settings.algorithm == "prior" and settings.kl_open_steps > 0:
-            opened = min(1.0, (self.env_steps - self.config.initial_steps) / settings.kl_open_steps)
-            self.learner.target_entropy = -settings.kl_target * opened
 
     def _evaluate_and_save(self) -> None:
         """Both actors on the selection episodes; keep the best; save the state.
@@ -235,7 +198,7 @@ class Trainer:
         scores: dict[str, tuple[float, float]] = {}
         with _Timer(self.seconds, "evaluation"):
             for name in ("deterministic", "stochastic"):
-                agent = SteeredAgent(self.learner.policy, self.decoder, self.chunk_shape, name == "deterministic")
+                agent = SteeredAgent(self.learner.policy, self.decoder, name == "deterministic")
                 seed = stream_seed(self.config.seed, 1)
                 result = evaluate_agent(agent, self.pool, seed, self.config.evaluation.episodes, show=False)
                 rate, length = result.success_rate, result.mean_length
@@ -247,17 +210,55 @@ class Trainer:
         self._log(row)
         self.recent.clear()
         self.obs = self.venv.reset()
-        self.exploration.begin()
         steering = self.steering(scores["deterministic"] >= scores["stochastic"])
-        save_run_state(self, self.folder / "sac_last.zip", steering)
+        write_archive(self.folder / "sac_last.zip", self.learner, steering, self._state())
 
-    def _decode_normalized(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """DSRL-NA's decoder: normalised observations (B, D), noise (B, H*A) -> flattened chunks (B, H*A)."""
-        raw = self.policy.obs_normalizer.denormalize(obs)
-        return self._decode(raw, noise.view(-1, *self.chunk_shape)).flatten(1)
+    def _state(self) -> dict[str, Any]:
+        """What a run goes on from beside the archive's weights and optimisers."""
+        return {
+            "env_steps": self.env_steps,
+            "episodes": self.episodes,
+            "episodes_begun": self.chunks.episodes_begun - self.pool.n_envs,
+            "warm": self.warm,
+            "clipped": self.clipped,
+            "best": self.best,
+            "seconds": self.seconds,
+            "rows": self.metrics.rows,
+            "rng": self.rng.bit_generator.state,
+            "demonstrations_sha256": self.demonstrations_sha256,
+            "learner": self.learner.state(),
+        }
 
-    def _decode(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        return self.policy.decode(obs, noise, self.config.ddim_steps)
+    def _resume(self, path: Path) -> None:
+        """Go on from the archive at ``path``.
+
+        Raises:
+            UserError: no state, a damaged one, one of other settings, of another base policy or other demonstrations.
+        """
+        if not path.is_file():
+            raise UserError(f"--resume: {path} does not exist. Start the run without --resume, or name its --output.")
+        steering = read_steering(path)
+        check_fits(steering, self.policy, path)
+        _check_same_run(steering.config, self.config, path)
+        state = read_run_state(path)
+        if state["demonstrations_sha256"] != self.demonstrations_sha256:
+            raise UserError(
+                f"--resume: {path} was trained with other demonstrations than --demonstrations.path "
+                f"{self.config.demonstrations.path} holds now. Give the same file."
+            )
+        self.learner.load_parameters(read_parameters(path))
+        try:
+            self.learner.load_state(state["learner"])
+        except (RuntimeError, TypeError) as error:
+            raise UserError(
+                f"--resume: {path} was not written on a {self.learner.device.type}: give the --device of the run so "
+                "far."
+            ) from error
+        self.rng.bit_generator.state = state["rng"]
+        self.learner.num_timesteps = self.env_steps = state["env_steps"]
+        self.episodes, self.warm, self.clipped = state["episodes"], state["warm"], state["clipped"]
+        self.chunks.episodes_begun = state["episodes_begun"]
+        self.best, self.seconds, self.rows = state["best"], state["seconds"], state["rows"]
 
     def steering(self, deterministic_is_better: bool) -> Steering:
         """What the archives say about themselves."""
@@ -284,8 +285,21 @@ class Trainer:
         row["time/env_steps_per_s"] = self.env_steps / max(acting, 1e-9)
         row["time/updates_per_s"] = self.learner._n_updates / max(self.seconds["updates"], 1e-9)
         self.metrics.add(row)
-        self.metrics.write()
-        self.progress.log(row)
+
+
+def _check_same_run(stored: DSRLConfig, given: DSRLConfig, path: Path) -> None:
+    before, now = _flat(stored.to_dict()), _flat(given.to_dict())
+    changed = [key for key in now if now[key] != before.get(key) and key not in MAY_CHANGE]
+    if changed:
+        listed = ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in changed)
+        raise UserError(f"--resume: {path} was trained with other settings: {listed}. Give the same ones.")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
 
 
 class _Timer:

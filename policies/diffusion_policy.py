@@ -84,8 +84,12 @@ class DiffusionPolicy(nn.Module):
         Returns:
             (B, pred_horizon, action_dim) actions in [-1, 1].
         """
+        return self.decode_normalized(self.normalize_obs(obs), noise, ddim_steps)
+
+    def decode_normalized(self, obs: Tensor, noise: Tensor, ddim_steps: int | None = None) -> Tensor:
+        """``decode`` for observations (B, obs_dim) that ``normalize_obs`` gave."""
         diffusion = self.spec.diffusion
-        normalized_obs = pad_rows(self.normalize_obs(obs))
+        normalized_obs = pad_rows(obs)
         sample = pad_rows(noise)
         for step in self._plan(diffusion.ddim_steps if ddim_steps is None else ddim_steps):
             timestep = torch.full((len(sample),), step.timestep, dtype=torch.long, device=obs.device)

@@ -9,7 +9,7 @@ import torch
 
 
 class FrozenDecoder:
-    """The diffusion policy as arrays in, arrays out, and never a gradient.
+    """The diffusion policy as arrays in, arrays out, and no gradient.
 
     Args:
         policy: a ``DiffusionPolicy``, or anything with its ``decode`` and ``normalize_obs``.
@@ -26,6 +26,10 @@ class FrozenDecoder:
         """Raw observations (n, D) and noise (n, H, A) to action chunks (n, H, A)."""
         with _one_thread():
             return self.policy.decode(self._tensor(obs), self._tensor(noise), self.ddim_steps).cpu().numpy()
+
+    def decode_tensors(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """``decode`` for tensors on the policy's device, differentiable in the noise."""
+        return self.policy.decode(obs, noise, self.ddim_steps)
 
     @torch.inference_mode()
     def normalize_obs(self, obs: np.ndarray) -> np.ndarray:

@@ -85,5 +85,7 @@ class ToyPolicy(nn.Module):
         self.calls.append(tuple(noise.shape))
         return torch.tanh(0.5 * noise.flatten(1) @ self.rotation.T).view_as(noise)
 
+    decode_normalized = decode
+
     def normalize_obs(self, obs: torch.Tensor) -> torch.Tensor:
         return self.obs_normalizer.normalize(obs)

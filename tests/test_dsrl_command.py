@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 
-from commands.dsrl import dsrl
+from commands.dsrl import dsrl, named_learner, steer
 from commands.evaluate import evaluate
 from common.errors import UserError
 from common.lock import run_lock
 from dsrl.archive import read_steering
-from dsrl.config import Algorithm, EnvConfig, EvalConfig, LearnerConfig, WarmStartConfig
+from dsrl.config import DSRLConfig, EnvConfig, EvalConfig, WarmStartConfig
+from dsrl.learners import LEARNERS
 from envs.pool import available_cpus
 from envs.tasks import default_env_args
 from policies import DiffusionPolicy, PolicySpec
@@ -42,27 +43,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(
     checkpoint: Path,
     output: Path,
-    algorithm: Algorithm = "prior",
+    algorithm: str = "prior",
     train_steps: int = 80,
     resume: bool = False,
     utd: int = 1,
 ) -> None:
-    dsrl(
-        checkpoint,
+    config = DSRLConfig(
         task="lift",
         action_magnitude=2.0,
         ddim_steps=2,
         initial_steps=80,
         train_steps=train_steps,
         utd=utd,
-        output=output,
-        resume=resume,
-        device="cpu",
-        learner=LearnerConfig(algorithm=algorithm, hidden_sizes=[16], batch_size=8, buffer_size=1000),
+        learner=LEARNERS[algorithm].config_type(hidden_sizes=[16], batch_size=8, buffer_size=1000),
         env=EnvConfig(horizon=20),
         warm_start=WarmStartConfig(noise_scales=[1.0, 0.5], critic_updates=2),
         evaluation=EvalConfig(every=80, episodes=2, report_episodes=2, constant_candidates=2, constant_episodes=1),
     )
+    steer(config, checkpoint, output, resume, device="cpu")
 
 
 def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended(
@@ -114,7 +112,7 @@ def test_the_steered_policy_is_judged_by_the_actor_the_steps_and_the_horizon_it_
     steering = read_steering(archive)
     steering = replace(steering, deterministic_is_better=deterministic, config=replace(steering.config, ddim_steps=1))
     monkeypatch.setattr("dsrl.archive.read_steering", lambda path: steering)
-    monkeypatch.setattr("dsrl.actor.read_steering", lambda path: steering)
+    monkeypatch.setattr("dsrl.agent.read_steering", lambda path: steering)
     output = tmp_path / "results.json"
     evaluate(checkpoint, sac=archive, n_episodes=1, n_envs=1, output=output)
     results = json.loads(output.read_text())
@@ -125,7 +123,7 @@ def test_the_steered_policy_is_judged_by_the_actor_the_steps_and_the_horizon_it_
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_generators_cannot_take_is_refused(checkpoint: Path, tmp_path: Path, seed: int) -> None:
     with pytest.raises(UserError, match=f"--seed is {seed}: expected 0 to 4294967295"):
-        dsrl(checkpoint, seed=seed, output=tmp_path / "run")
+        steer(DSRLConfig(seed=seed), checkpoint, tmp_path / "run")
 
 
 def test_noise_aliasing_runs_in_the_simulator(checkpoint: Path, tmp_path: Path) -> None:
@@ -135,13 +133,13 @@ def test_noise_aliasing_runs_in_the_simulator(checkpoint: Path, tmp_path: Path) 
 
 def test_a_checkpoint_of_another_task_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can"):
-        dsrl(checkpoint, task="can", ddim_steps=2, output=tmp_path)
+        steer(DSRLConfig("can", ddim_steps=2), checkpoint, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        dsrl(checkpoint, ddim_steps=2, output=tmp_path / "file" / "run")
+        steer(DSRLConfig(ddim_steps=2), checkpoint, tmp_path / "file" / "run")
 
 
 def test_two_runs_in_one_folder_are_refused_before_the_first_has_saved_anything(
@@ -153,13 +151,26 @@ def test_two_runs_in_one_folder_are_refused_before_the_first_has_saved_anything(
 
 
 def test_a_refused_setting_leaves_no_folder(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--utd is 0"):
-        dsrl(checkpoint, ddim_steps=2, output=tmp_path / "run", utd=0)
+    with pytest.raises(UserError, match=r"utd\W+Not of type PositiveInt: 0"):
+        dsrl(["dsrl", "--bc_checkpoint", str(checkpoint), "--utd", "0", "--output", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
 
 
 def test_a_device_that_is_not_there(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="--device is cuda: expected auto, cpu or cuda"):
-        dsrl(checkpoint, ddim_steps=2, output=tmp_path / "run", device="cuda")
+        steer(DSRLConfig(ddim_steps=2), checkpoint, tmp_path / "run", device="cuda")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_learner_that_a_line_names_last_decides_about_its_options(tmp_path: Path) -> None:
+    (tmp_path / "na.yaml").write_text("learner:\n  algorithm: na\n")
+    (tmp_path / "other.yaml").write_text("utd: 3\n")
+    files = [f"--config={tmp_path}/na.yaml", "--config", f"{tmp_path}/other.yaml"]
+    assert named_learner([]) == named_learner(["--config"]) == "prior"
+    assert named_learner(["--learner.algorithm=sac"]) == "sac"
+    assert named_learner([*files, "--utd", "2"]) == "na"
+    assert named_learner(["--learner.algorithm", "sac", *files]) == "na"
+    assert named_learner([*files, "--learner.algorithm", "sac"]) == "sac"
+    with pytest.raises(UserError, match="kl_target"):
+        dsrl(["dsrl", *files, "--bc_checkpoint", "x", "--learner.kl_target", "3"])

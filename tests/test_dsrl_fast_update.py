@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.dsrl_updates import SpacesOnly, copy_weights, fill, make_fast, make_stock
-from dsrl.learner import SteeringSAC, aggregate
-from dsrl.networks import SteeringPolicy
+from dsrl.learners.base import SteeringSAC, aggregate
+from dsrl.learners.prior import PriorConfig, PriorSAC
+from dsrl.learners.sac import NoiseSAC, SACConfig
 from dsrl.replay import ChunkReplayBuffer
 
 OBS, ACTIONS, HIDDEN = 5, 6, [32, 32]
@@ -111,14 +112,7 @@ def test_train_draws_all_minibatches_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_target_is_clamped_to_what_rewards_can_give() -> None:
     venv = DummyVecEnv([lambda: SpacesOnly(OBS, ACTIONS)])
-    learner = SteeringSAC(
-        SteeringPolicy,
-        venv,
-        value_range=(-3.0, 0.0),
-        replay_buffer_class=ChunkReplayBuffer,
-        buffer_size=10,
-        device="cpu",
-    )
+    learner = NoiseSAC(SACConfig(buffer_size=10), venv, value_range=(-3.0, 0.0))
     n = 8
     zeros, ones = torch.zeros(n, 1), torch.ones(n, 1)
     target = learner.td_target(
@@ -187,14 +181,7 @@ def test_an_ensemble_is_valued_by_its_minimum_or_by_mean_minus_deviations() -> N
 
 def test_prior_actor_starts_as_scaled_noise_and_its_penalty_is_the_kl() -> None:
     venv = DummyVecEnv([lambda: SpacesOnly(OBS, ACTIONS)])
-    learner = SteeringSAC(
-        SteeringPolicy,
-        venv,
-        policy_kwargs={"actor_kind": "prior", "prior_scale": 0.25},
-        replay_buffer_class=ChunkReplayBuffer,
-        buffer_size=10,
-        device="cpu",
-    )
+    learner = PriorSAC(PriorConfig(prior_scale=0.25, layer_norm=False, buffer_size=10), venv)
     actor = learner.policy.actor
     obs, eps = torch.randn(64, OBS), torch.randn(64, ACTIONS)
     action, kl = actor.sample(obs, eps)
@@ -213,27 +200,17 @@ def test_prior_actor_starts_as_scaled_noise_and_its_penalty_is_the_kl() -> None:
 
 @pytest.mark.parametrize("penalty", [-100.0, 100.0])
 def test_an_automatic_coefficient_has_a_rate_of_its_own_and_stays_between_its_bounds(penalty: float) -> None:
-    learner = make_fast(OBS, ACTIONS, HIDDEN, "auto_0.2", ent_coef_lr=0.5, ent_coef_bounds=(0.01, 5.0))
-    learner._update_coefficient(torch.full((16, 1), penalty))
+    learner = make_fast(OBS, ACTIONS, HIDDEN, "auto_0.2", ent_coef_lr=0.5, min_ent_coef=0.01, max_ent_coef=5.0)
+    learner.update_coefficient(torch.full((16, 1), penalty))
     # Adam's first step is the rate: half a unit of the logarithm.
     assert float(learner.coefficient()) == pytest.approx(0.2 * math.exp(math.copysign(0.5, penalty)), rel=1e-3)
     for _ in range(20):
-        learner._update_coefficient(torch.full((16, 1), penalty))
+        learner.update_coefficient(torch.full((16, 1), penalty))
     assert float(learner.coefficient()) == pytest.approx(0.01 if penalty < 0 else 5.0)
 
 
 def test_the_average_of_the_actor_is_torchs_and_moves_with_the_actor_alone() -> None:
-    venv = DummyVecEnv([lambda: SpacesOnly(OBS, ACTIONS)])
-    learner = SteeringSAC(
-        SteeringPolicy,
-        venv,
-        policy_kwargs={"average_actor": True, "net_arch": HIDDEN},
-        replay_buffer_class=ChunkReplayBuffer,
-        buffer_size=100,
-        actor_tau=0.1,
-        learning_rate=0.01,
-        device="cpu",
-    )
+    learner = make_fast(OBS, ACTIONS, HIDDEN, "auto", actor_tau=0.1, learning_rate=0.01)
     fill(learner.replay_buffer, rows=64)
     expected = AveragedModel(learner.policy.actor, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     expected.update_parameters(learner.policy.actor)  # its first step copies

@@ -6,32 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from dsrl.build import build_learner
-from dsrl.config import DSRLConfig, LearnerConfig
-from dsrl.noise_aliasing import NoiseAliasingSAC
-from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv
+from dsrl.learners.na import NAConfig, NoiseAliasingSAC
+from dsrl.noise_space import ChunkVecEnv, NoiseSpaceVecEnv
+from policies import DiffusionPolicy, PolicySpec
+from policies.spec import NetworkConfig
 from rollouts.decoder import FrozenDecoder
 from tests.dsrl_toy import ToyPolicy, ToyPool
 
 MAGNITUDE = 2.0
 
 
-def make_learner(**settings: Any) -> NoiseAliasingSAC:
-    policy = ToyPolicy()
-    decoder = FrozenDecoder(policy)
+def make_learner(policy: Any = None, **settings: Any) -> NoiseAliasingSAC:
+    decoder = FrozenDecoder(policy or ToyPolicy())
     chunks = ChunkVecEnv(cast(Any, ToyPool()), 2, lambda k: k)
     venv = NoiseSpaceVecEnv(chunks, decoder.decode, decoder.normalize_obs, MAGNITUDE)
-    learner_config = LearnerConfig(
-        algorithm="na", hidden_sizes=[64, 64], learning_rate=1e-3, buffer_size=1000, **settings
-    )
-    learner = build_learner(DSRLConfig("toy", MAGNITUDE, 1, 0, 0, 1, learner=learner_config), venv)
-    assert isinstance(learner, NoiseAliasingSAC)
-
-    def decode(obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        return policy.decode(obs, noise.view(-1, 2, 2)).flatten(1)
-
-    learner.set_decoder(decode)
-    return learner
+    config = NAConfig(hidden_sizes=[64, 64], learning_rate=1e-3, buffer_size=1000, **settings)
+    return NoiseAliasingSAC(config, venv, decoder)
 
 
 def random_batch(n: int = 32) -> tuple[torch.Tensor, ...]:
@@ -45,8 +35,9 @@ def actor_moves(learner: NoiseAliasingSAC) -> bool:
     return any(not torch.equal(b, p) for b, p in zip(before, learner.policy.actor.parameters(), strict=True))
 
 
-def test_the_actors_gradient_comes_from_the_noise_critic_alone() -> None:
-    learner = make_learner(ent_coef=0.0, distill_steps=0)
+def test_the_actors_gradient_comes_from_the_noise_critic_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner(ent_coef=0.0)
+    monkeypatch.setattr(learner, "distill", lambda obs: None)
     assert actor_moves(learner)
     with torch.no_grad():
         for parameter in learner.policy.noise_critic.parameters():
@@ -70,7 +61,7 @@ def test_the_noise_critic_approaches_the_action_critic_through_the_decoder() -> 
 
     before = error()
     for _ in range(400):
-        learner._distill(torch.randn(128, 3))
+        learner.distill(torch.randn(128, 3))
     assert error() < 0.05 * before
 
 
@@ -80,8 +71,19 @@ def test_the_buffer_keeps_the_executed_chunk_and_the_magnitude_bounds_the_noise(
     np.testing.assert_array_equal(learner.stored_action(np.zeros((2, 4)), chunks), chunks.reshape(2, 4))
     seen: list[torch.Tensor] = []
     decode = learner.decode
-    learner.decode = lambda obs, noise: seen.append(noise) or decode(obs, noise)  # type: ignore[func-returns-value]
-    learner._distill(torch.randn(256, 3))
+    learner.decode = lambda obs, noise: seen.append(noise) or decode(obs, noise)  # type: ignore[func-returns-value, method-assign]
+    learner.distill(torch.randn(256, 3))
     learner.next_action(torch.randn(256, 3), 3 * torch.randn(256, 4))
     assert all(float(noise.detach().abs().max()) <= MAGNITUDE for noise in seen)
     assert float(seen[0].std()) == pytest.approx(0.96, abs=0.05)
+
+
+def test_the_critics_see_the_chunk_that_the_policy_decodes_from_the_raw_observation() -> None:
+    torch.manual_seed(0)
+    spec = PolicySpec({"offset": 2, "clock": 1}, 2, 2, NetworkConfig(init_args={"hidden_dims": [8], "time_dim": 4}))
+    policy = DiffusionPolicy(spec).requires_grad_(False)
+    policy.obs_normalizer.set_range(torch.tensor([-3.0, 0.0, 1.0]), torch.tensor([5.0, 0.5, 2.0]))
+    learner = make_learner(policy)
+    obs, noise = torch.randn(6, 3), torch.randn(6, 4)
+    decoded = learner.decode(policy.normalize_obs(obs), noise)
+    torch.testing.assert_close(decoded, policy.decode(obs, noise.view(6, 2, 2)).flatten(1))

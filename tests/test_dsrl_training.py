@@ -14,17 +14,17 @@ import torch
 from stable_baselines3 import SAC
 
 from common.errors import UserError
-from dsrl.actor import SteeredAgent, load_steered_agent
-from dsrl.archive import STEERING, read_steering
-from dsrl.config import Algorithm, DSRLConfig, EvalConfig, LearnerConfig, WarmStartConfig
-from dsrl.networks import PriorActor
+from dsrl.agent import SteeredAgent, load_steered_agent
+from dsrl.archive import RUN_STATE, STEERING, read_steering
+from dsrl.config import DSRLConfig, EvalConfig, WarmStartConfig, config_from_dict
+from dsrl.learners import LEARNERS
 from dsrl.report import write_report
 from dsrl.trainer import Trainer
 from rollouts.loop import Episode
 from tests.dsrl_toy import ToyPolicy, ToyPool
 
 
-def settings(algorithm: Algorithm = "sac", train_steps: int = 400, **learner: Any) -> DSRLConfig:
+def settings(algorithm: str = "sac", train_steps: int = 400, **learner: Any) -> DSRLConfig:
     """A run of about a second."""
     return DSRLConfig(
         task="toy",
@@ -33,14 +33,13 @@ def settings(algorithm: Algorithm = "sac", train_steps: int = 400, **learner: An
         initial_steps=200,
         train_steps=train_steps,
         utd=2,
-        learner=LearnerConfig(
-            algorithm=algorithm,
+        learner=LEARNERS[algorithm].config_type(
             hidden_sizes=[32, 32],
             batch_size=64,
             learning_rate=1e-3,
             gamma=0.9,
             buffer_size=10_000,
-            **{"prior_scale": 0.8, **learner},
+            **{**({"prior_scale": 0.8} if algorithm == "prior" else {}), **learner},
         ),
         warm_start=WarmStartConfig(noise_scales=[1.0], critic_updates=50),
         evaluation=EvalConfig(every=200, episodes=20, report_episodes=20),
@@ -65,7 +64,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "na", "prior"])
-def test_every_learner_solves_a_task_whose_best_noise_is_known(algorithm: Algorithm, tmp_path: Path) -> None:
+def test_every_learner_solves_a_task_whose_best_noise_is_known(algorithm: str, tmp_path: Path) -> None:
     run = trainer(settings(algorithm, train_steps=2_000), tmp_path)
     run.run()
     rows = metrics(tmp_path)
@@ -83,13 +82,9 @@ def test_the_base_policy_does_not_change(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "correlation", "actor_tau"), [("prior", 0.0, None), ("prior", 0.8, 0.05), ("na", 0.0, 0.05)]
-)
-def test_a_resumed_run_equals_an_uninterrupted_one(
-    algorithm: Algorithm, correlation: float, actor_tau: float | None, tmp_path: Path
-) -> None:
-    config = settings(algorithm, noise_correlation=correlation, actor_tau=actor_tau)
+@pytest.mark.parametrize(("algorithm", "actor_tau"), [("prior", None), ("prior", 0.05), ("na", 0.05)])
+def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: str, actor_tau: float | None, tmp_path: Path) -> None:
+    config = settings(algorithm, actor_tau=actor_tau)
     whole = trainer(config, tmp_path / "whole")
     whole.run()
     broken = trainer(config, tmp_path / "broken")
@@ -108,10 +103,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert 0 < resumed.env_steps < whole.env_steps
     resumed.run()
     assert metrics(tmp_path / "broken") == metrics(tmp_path / "whole")
-    for ours, theirs in zip(resumed.learner.policy.parameters(), whole.learner.policy.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-    for name, array in whole.learner.replay_buffer.arrays().items():
-        np.testing.assert_array_equal(array, resumed.learner.replay_buffer.arrays()[name])
+    for ours, wanted in zip(resumed.learner.policy.parameters(), whole.learner.policy.parameters(), strict=True):
+        assert torch.equal(ours, wanted)
+    theirs = whole.learner.replay_buffer.state()
+    for name, value in resumed.learner.replay_buffer.state().items():
+        same = torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
+        assert same, name
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(short_run: Path, tmp_path: Path) -> None:
@@ -130,19 +127,11 @@ def test_the_warm_start_counts_env_steps_and_stores_scaled_cut_noise(tmp_path: P
     run.run()
     # Two environments of two steps per chunk: the count may run over by at most one vector step.
     assert 200 <= run.env_steps < 204
-    stored = run.learner.replay_buffer.arrays()["actions"]
+    stored = run.learner.replay_buffer.state()["actions"].numpy()
     assert np.abs(stored).max() == 1.0
     share = run.clipped[0] / run.clipped[1]
     assert share == pytest.approx(0.617, abs=0.05)  # P(|w| > .5)
     assert np.mean(np.abs(stored) == 1.0) == pytest.approx(share)
-
-
-def test_correlated_warm_start_episodes_explore_and_do_not_count_as_the_base(tmp_path: Path) -> None:
-    config = settings(train_steps=0)
-    config.warm_start.noise_correlations = [0.0, 0.9]
-    run = trainer(config, tmp_path)
-    run.run()
-    assert 0 < sum(len(successes) for successes in run.warm.values()) < run.episodes
 
 
 def test_without_a_given_scale_the_actor_starts_as_the_noise_that_served_best(tmp_path: Path) -> None:
@@ -162,18 +151,17 @@ def test_without_a_given_scale_the_actor_starts_as_the_noise_that_served_best(tm
 
 def test_without_an_episode_to_judge_scales_by_the_actor_starts_as_the_widest(tmp_path: Path) -> None:
     config = settings("prior", train_steps=0, prior_scale=None)
-    config.warm_start = WarmStartConfig(noise_scales=[0.3, 0.5], noise_correlations=[0.9])
+    config.warm_start = WarmStartConfig(noise_scales=[0.3, 0.5])
+    config.initial_steps = 4  # of an episode's twelve
     run = trainer(config, tmp_path)
     run.run()
-    actor = run.learner.policy.actor
-    assert isinstance(actor, PriorActor)
-    assert float(actor.prior_scale) * config.action_magnitude == pytest.approx(0.5)
+    assert float(run.learner.policy.actor.prior_scale) * config.action_magnitude == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "na", "prior"])
-def test_an_untrained_actor_plays_the_frozen_policy(algorithm: Algorithm, tmp_path: Path) -> None:
+def test_an_untrained_actor_plays_the_frozen_policy(algorithm: str, tmp_path: Path) -> None:
     run = trainer(settings(algorithm, actor_tau=0.05), tmp_path)
-    agent = SteeredAgent(run.learner.policy, run.decoder, run.chunk_shape, deterministic=True)
+    agent = SteeredAgent(run.learner.policy, run.decoder, deterministic=True)
     obs = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
     noise = agent.noise(obs, [])
     assert np.sqrt(np.mean(noise**2)) < 0.02, "its mean is w = 0"
@@ -214,7 +202,7 @@ def test_stock_sac_loads_the_archive_and_acts_the_same(actor_tau: float | None, 
 
 def test_archives_of_the_other_learners_are_read_by_stock_sac_too(tmp_path: Path) -> None:
     for algorithm in ("sac", "na"):
-        trainer(settings(cast(Algorithm, algorithm), train_steps=0), tmp_path / algorithm).run()
+        trainer(settings(algorithm, train_steps=0), tmp_path / algorithm).run()
         assert SAC.load(tmp_path / algorithm / "sac_last.zip", device="cpu").predict(np.zeros((1, 3), np.float32))
 
 
@@ -273,7 +261,7 @@ def rewritten(source: Path, target: Path, **changes: Any) -> Path:
         ({"obs_dims": {"offset": 3}}, "observations"),
         ({"base_fingerprint": "0"}, "another policy"),
         ({"format_version": 99}, "99"),
-        ({"config": {"learner": {"no_such": 1}}}, "damaged"),
+        ({"config": {"learner": {"no_such": 1}}}, "no_such"),
     ],
 )
 def test_an_archive_that_does_not_fit_is_refused(
@@ -320,33 +308,49 @@ def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"utd": 0}, "--utd"),
-        ({"action_magnitude": 0.0}, "--action_magnitude"),
-        ({"ddim_steps": 0}, "--ddim_steps"),
+        ({"utd": 0}, "utd"),
+        ({"action_magnitude": 0.0}, "action_magnitude"),
+        ({"ddim_steps": 0}, "ddim_steps"),
         ({"action_magnitude": 0.5}, "prior's scale"),
-        ({"seed": -1}, "--seed"),
-        ({"initial_steps": 0}, "--initial_steps"),
-        ({"train_steps": -5}, "--train_steps"),
+        ({"seed": -1}, "seed"),
+        ({"initial_steps": 0}, "initial_steps"),
+        ({"train_steps": -5}, "train_steps"),
         ({"learner.ent_coef": "auto_x"}, "--learner.ent_coef"),
         ({"learner.ent_coef": "auto_0"}, "--learner.ent_coef is auto_0"),
         ({"learner.ent_coef": "1..2"}, "--learner.ent_coef"),
         ({"learner.ent_coef": -0.1}, "--learner.ent_coef"),
-        ({"learner.kl_target": -1.0}, "--learner.kl_target"),
-        ({"learner.pessimism": -1.0}, "--learner.pessimism"),
-        ({"learner.hidden_sizes": [32, 0]}, "--learner.hidden_sizes"),
+        ({"learner.kl_target": -1.0}, "learner.kl_target"),
+        ({"learner.pessimism": -1.0}, "learner.pessimism"),
+        ({"learner.hidden_sizes": [32, 0]}, "learner.hidden_sizes"),
+        ({"learner.hidden_sizes": []}, "--learner.hidden_sizes"),
         ({"learner.tau": 2.0}, "--learner.tau"),
-        ({"learner.actor_tau": 0.0}, "--learner.actor_tau"),
-        ({"learner.learning_rate": -1.0}, "--learner.learning_rate"),
-        ({"learner.actor_delay": 0}, "--learner.actor_delay"),
-        ({"learner.ent_coef_lr": 0.0}, "--learner.ent_coef_lr"),
+        ({"learner.actor_tau": 0.0}, "learner.actor_tau"),
+        ({"learner.learning_rate": -1.0}, "learner.learning_rate"),
+        ({"learner.actor_delay": 0}, "learner.actor_delay"),
+        ({"learner.ent_coef_lr": 0.0}, "learner.ent_coef_lr"),
         ({"learner.min_ent_coef": 2.0, "learner.max_ent_coef": 1.0}, "--learner.min_ent_coef is 2.0"),
-        ({"evaluation.constant_episodes": 0}, "--evaluation.constant_episodes"),
+        ({"learner.target_entropy": 0.0}, "target_entropy"),  # an option of another learner
+        ({"learner.algorithm": "ppo"}, "'ppo': expected one of prior, sac, na"),
+        ({"warm_start.noise_scales": []}, "--warm_start.noise_scales"),
+        ({"demonstrations.fraction": 1.0}, "--demonstrations.fraction is 1.0"),
+        ({"demonstrations.n": 0}, "demonstrations.n"),
+        ({"evaluation.constant_episodes": 0}, "evaluation.constant_episodes"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    config = settings("prior")
+def test_settings_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:
+    values = settings("prior").to_dict()
     for path, value in change.items():
         group, _, name = path.rpartition(".")
-        setattr(getattr(config, group) if group else config, name, value)
+        (values[group] if group else values)[name] = value
     with pytest.raises(UserError, match=message):
-        trainer(config, tmp_path)
+        config_from_dict(values)
+
+
+def test_a_state_of_the_format_before_is_refused_and_says_how_to_go_on(short_run: Path, tmp_path: Path) -> None:
+    without = tmp_path / "sac_last.zip"
+    with zipfile.ZipFile(short_run / "sac_last.zip") as old, zipfile.ZipFile(without, "w") as new:
+        for name in old.namelist():
+            if name != RUN_STATE:
+                new.writestr(name, old.read(name))
+    with pytest.raises(UserError, match=r"no state that a run can go on from: .* begin a new run"):
+        trainer(settings("prior"), tmp_path, resume=True)

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cli import COMMANDS
 from commands.front_door import run
+from dsrl.config import DSRLConfig
 from envs.rendering import choose_gl
 from envs.tasks import default_env_args
 from policies import DiffusionPolicy, NetworkConfig, PolicySpec
@@ -134,10 +135,10 @@ def test_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
 def test_switch_needs_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[bool, int]] = []
 
-    def steer(resume: bool = False, utd: int = 1) -> None:
-        seen.append((resume, utd))
+    def steer(config: DSRLConfig, bc_checkpoint: Path, resume: bool = False) -> None:
+        seen.append((resume, config.utd))
 
-    monkeypatch.setattr("commands.dsrl.dsrl", steer)
+    monkeypatch.setattr("commands.dsrl.steer", steer)
     for line in (["--resume"], ["--resume", "--utd", "3"], ["--resume", "false"], []):
-        assert run(COMMANDS, ["dsrl", *line]) == 0
-    assert seen == [(True, 1), (True, 3), (False, 1), (False, 1)]
+        assert run(COMMANDS, ["dsrl", "--bc_checkpoint=x", *line]) == 0
+    assert seen == [(True, 5), (True, 3), (False, 5), (False, 5)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dsrl.actor import load_steered_agent
+from dsrl.agent import load_steered_agent
 from envs.tasks import DEFAULT_OBS_KEYS
 from policies import load_policy
 from rollouts.loop import Episode

@@ -8,7 +8,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from common.errors import UserError
-from envs.noise_space import ChunkVecEnv, NoiseSpaceVecEnv, RewardKind, chunk_reward
+from dsrl.noise_space import ChunkVecEnv, NoiseSpaceVecEnv, RewardKind, chunk_reward
 from rollouts.decoder import FrozenDecoder
 from tests.dsrl_toy import ToyPolicy, ToyPool
 

@@ -9,8 +9,9 @@ import torch
 
 from common.errors import UserError
 from dsrl.archive import STEERING, check_fits, read_steering
-from dsrl.build import build_policy, check_config
+from dsrl.learners import learner_named
 from dsrl.networks import SteeringPolicy
+from dsrl.noise_space import NoiseScale
 from policies.rows import pad_rows
 from rollouts.decoder import FrozenDecoder
 from rollouts.loop import Episode
@@ -22,18 +23,15 @@ class SteeredAgent:
     Args:
         networks: the trained networks.
         decoder: the frozen diffusion policy.
-        chunk_shape: (H, A).
         deterministic: the actor's mean instead of a draw from each episode's own generator.
     """
 
-    def __init__(
-        self, networks: SteeringPolicy, decoder: FrozenDecoder, chunk_shape: tuple[int, int], deterministic: bool = True
-    ) -> None:
+    def __init__(self, networks: SteeringPolicy, decoder: FrozenDecoder, deterministic: bool = True) -> None:
         self.networks = networks
         self.decoder = decoder
-        self.chunk_shape = chunk_shape
+        self.chunk_shape: tuple[int, int] = decoder.policy.chunk_shape
         self.deterministic = deterministic
-        self.magnitude = networks.action_magnitude
+        self.scale = NoiseScale.of(networks.action_space)
 
     @property
     def kind(self) -> str:
@@ -55,7 +53,7 @@ class SteeredAgent:
         inputs = (pad_rows(torch.as_tensor(array)).to(self.networks.device) for array in arrays)
         with torch.no_grad():
             scaled, _ = self.networks.played_actor.sample(*inputs)
-        return (self.magnitude * scaled[: len(obs)]).cpu().numpy().reshape(len(obs), *self.chunk_shape)
+        return self.scale.noise(scaled[: len(obs)]).cpu().numpy().reshape(len(obs), *self.chunk_shape)
 
 
 def load_steered_agent(
@@ -75,16 +73,14 @@ def load_steered_agent(
     steering = read_steering(sac_path)
     check_fits(steering, policy, sac_path)
     config = steering.config
-    chunk_shape = policy.chunk_shape
-    dims = (policy.spec.obs_dim, chunk_shape[0] * chunk_shape[1])
+    scale = NoiseScale(config.action_magnitude)
+    learner = learner_named(config.learner.algorithm)
+    dims = (policy.spec.obs_dim, int(np.prod(policy.chunk_shape)))
     try:
-        check_config(config)
-        networks = build_policy(config.learner, config.action_magnitude, *dims)
-    except (UserError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        networks = learner.networks(config.learner, scale, *dims)
+    except RuntimeError as error:  # layers beyond any memory
         raise UserError(f"{sac_path} holds a damaged {STEERING}: {error}") from error
     steering.load_networks(networks, sac_path)
     networks.set_training_mode(False)
     decoder = FrozenDecoder(policy, ddim_steps or config.ddim_steps)
-    if deterministic is None:
-        deterministic = steering.deterministic_is_better
-    return SteeredAgent(networks, decoder, chunk_shape, deterministic)
+    return SteeredAgent(networks, decoder, steering.deterministic_is_better if deterministic is None else deterministic)

@@ -8,16 +8,17 @@ chunk and is still likely under the prior.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import track
 
 from common.errors import UserError
 from datamodules.conventions import are_shaped
 from datamodules.hdf5 import DatasetFile, Demonstration, load_arrays
+from dsrl.noise_space import NoiseScale, RewardKind, chunk_reward
 from dsrl.replay import ChunkReplayBuffer
-from envs.noise_space import RewardKind, chunk_reward
+from rollouts.decoder import FrozenDecoder
 
 Decode = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -44,21 +45,16 @@ class ChunkTransitions:
 
 
 def read_transitions(
-    path: Path,
-    obs_dims: Mapping[str, int],
-    chunk_shape: tuple[int, int],
-    reward: RewardKind,
-    first: int = 0,
-    n: int | None = None,
+    path: Path, obs_dims: Mapping[str, int], chunk_shape: tuple[int, int], reward: RewardKind, n: int | None = None
 ) -> ChunkTransitions:
-    """Cut ``n`` demonstrations from the ``first`` on into chunks that follow one another, up to the first success.
+    """Cut the first ``n`` demonstrations into chunks that follow one another, up to the first success.
 
     Args:
         path: Robomimic file.
         obs_dims: observation key -> size, in the order of concatenation.
         chunk_shape: (H, A).
-        reward: see ``envs.noise_space.chunk_reward``.
-        first, n: which demonstrations; ``n`` None: all that follow.
+        reward: see ``dsrl.noise_space.chunk_reward``.
+        n: how many; None: all.
 
     Raises:
         UserError: the file cannot be read, is of other dimensions, its rewards do not mark success, or none of these
@@ -66,17 +62,15 @@ def read_transitions(
     """
     with DatasetFile(path) as file:
         env_args = file.env_args
-    demos = list(load_arrays(path, list(obs_dims), fields=("rewards",)).values())[
-        first : None if n is None else first + n
-    ]
-    if demos:  # all of a file's demonstrations have the same dimensions
-        found = {key: demos[0].obs[key].shape[1] for key in obs_dims} | {"actions": demos[0].actions.shape[1]}
-        expected = {**obs_dims, "actions": chunk_shape[1]}
-        if found != expected:
-            raise UserError(
-                f"data set {path}: its dimensions are {found}, the policy has {expected}. Give --demonstrations.path a "
-                "file of the policy's own task."
-            )
+    demos = list(load_arrays(path, list(obs_dims), fields=("rewards",)).values())[:n]
+    # All of a file's demonstrations have the same dimensions.
+    found = {key: demos[0].obs[key].shape[1] for key in obs_dims} | {"actions": demos[0].actions.shape[1]}
+    expected = {**obs_dims, "actions": chunk_shape[1]}
+    if found != expected:
+        raise UserError(
+            f"data set {path}: its dimensions are {found}, the policy has {expected}. Give --demonstrations.path a "
+            "file of the policy's own task."
+        )
     if are_shaped(env_args, (demo.rewards for demo in demos)):
         raise UserError(
             f"data set {path}: its rewards are shaped (they also pay for coming nearer), so that a reward above 0 does "
@@ -85,8 +79,8 @@ def read_transitions(
     parts = [_cut(demo, list(obs_dims), chunk_shape[0], reward) for demo in demos if (demo.rewards > 0).any()]
     if not parts:
         raise UserError(
-            f"data set {path}: none of the {len(demos)} demonstrations chosen by --demonstrations.first {first} and "
-            f"--demonstrations.n {n} has a reward above 0, which marks the success"
+            f"data set {path}: none of the {len(demos)} demonstrations taken (--demonstrations.n) has a reward above "
+            "0, which marks the success"
         )
     return ChunkTransitions(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
@@ -106,17 +100,17 @@ def _cut(demo: Demonstration, obs_keys: Sequence[str], pred_horizon: int, reward
 
 
 def find_noise(
-    decode: Decode, obs: torch.Tensor, chunks: torch.Tensor, magnitude: float, steps: int = 60, weight: float = 1e-3
+    decode: Decode, obs: torch.Tensor, chunks: torch.Tensor, scale: NoiseScale, steps: int = 60, weight: float = 1e-3
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The noise whose decoding comes closest to given chunks.
 
-    Descent (Adam) on |decode(s, w) - a|^2 + ``weight`` |w|^2 from w = 0, w within ``magnitude``. A chunk that the
-    policy cannot produce has no such noise: look at the returned distance.
+    Descent (Adam) on |decode(s, w) - a|^2 + ``weight`` |w|^2 from w = 0, w within the bound of ``scale``. A chunk that
+    the policy cannot produce has no such noise: look at the returned distance.
 
     Args:
         decode: (obs (B, D), noise (B, H, A)) -> (B, H, A), differentiable in the noise.
         obs: (B, D); chunks: (B, H, A).
-        magnitude: bound of every component.
+        scale: holds the bound of every component.
 
     Returns:
         Noise (B, H, A) and the root mean square distance of each decoded chunk from the given one (B,).
@@ -130,16 +124,33 @@ def find_noise(
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            noise.clamp_(-magnitude, magnitude)
+            noise.copy_(scale.cut(noise))
     with torch.no_grad():
         error = (decode(obs, noise) - chunks).pow(2).flatten(1).mean(dim=1).sqrt()
     return noise.detach(), error
 
 
+def noise_of(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: NoiseScale) -> np.ndarray:
+    """The noise (N, H, A) of demonstrated chunks, found batch by batch; prints how well it was found."""
+    print(f"demonstrations: looking for the noise of {len(demonstrated)} chunks", flush=True)
+    arrays = (demonstrated.obs, demonstrated.chunks)
+    batches = zip(*(torch.as_tensor(array, device=decoder.device).split(1024) for array in arrays), strict=True)
+    found = [
+        find_noise(decoder.decode_tensors, obs, chunks, scale)
+        for obs, chunks in track(list(batches), "demonstrations", transient=True)
+    ]
+    noise, error = (torch.cat(results) for results in zip(*found, strict=True))
+    print(
+        f"demonstrations: noise found for {len(demonstrated)} chunks; they decode to within "
+        f"{float(error.median()):.3f} (median), {float(error.quantile(0.9)):.3f} (90 %) of the demonstrated"
+    )
+    return noise.cpu().numpy()
+
+
 def demonstration_buffer(
-    transitions: ChunkTransitions, noise: np.ndarray, policy: Any, buffer: ChunkReplayBuffer
+    transitions: ChunkTransitions, actions: np.ndarray, decoder: FrozenDecoder, buffer: ChunkReplayBuffer
 ) -> ChunkReplayBuffer:
-    """A buffer of one column like ``buffer`` that holds ``transitions`` with ``noise`` (N, H*A), scaled, as actions."""
+    """A buffer of one column like ``buffer`` that holds ``transitions`` with ``actions`` (N, H*A)."""
     filled = ChunkReplayBuffer(
         len(transitions),
         buffer.observation_space,
@@ -148,13 +159,10 @@ def demonstration_buffer(
         n_steps=buffer.n_steps,
         gamma=buffer.gamma,
     )
-    obs, next_obs = (
-        policy.normalize_obs(torch.as_tensor(part, device=buffer.device)).cpu().numpy()
-        for part in (transitions.obs, transitions.next_obs)
-    )
+    obs, next_obs = (decoder.normalize_obs(part) for part in (transitions.obs, transitions.next_obs))
     for i in range(len(transitions)):
         rows = slice(i, i + 1)
         filled.add(
-            obs[rows], next_obs[rows], noise[rows], transitions.rewards[rows], transitions.dones[rows], infos=[{}]
+            obs[rows], next_obs[rows], actions[rows], transitions.rewards[rows], transitions.dones[rows], infos=[{}]
         )
     return filled

@@ -6,6 +6,7 @@ SAC --w (n, H*A)--> NoiseSpaceVecEnv --decode, one batch--> ChunkVecEnv --one me
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +19,37 @@ from envs.messages import Reply
 
 RewardKind = Literal["sparse", "per_chunk", "per_step"]
 Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class NoiseScale:
+    """The one place where noise w is scaled to what SB3's actors and buffers hold, u = w / magnitude, and back.
+
+    All methods take and give numbers, arrays or tensors.
+
+    Args:
+        magnitude: bound of every component of w, so that u lies in [-1, 1].
+    """
+
+    magnitude: float
+
+    @classmethod
+    def of(cls, action_space: spaces.Space) -> "NoiseScale":
+        """The scale of a noise space, ``Box(-magnitude, magnitude, ...)``."""
+        assert isinstance(action_space, spaces.Box)
+        return cls(float(action_space.high.flat[0]))
+
+    def noise(self, scaled: Any) -> Any:
+        """w of u."""
+        return self.magnitude * scaled
+
+    def scaled(self, noise: Any) -> Any:
+        """u of w."""
+        return noise / self.magnitude
+
+    def cut(self, noise: Any) -> Any:
+        """Noise (array or tensor) within the bound."""
+        return noise.clip(-self.magnitude, self.magnitude)
 
 
 class Pool(Protocol):
@@ -45,6 +77,14 @@ def chunk_reward(is_success: bool, env_steps: int, kind: RewardKind) -> float:
     if kind == "per_chunk":
         return float(is_success) - 1.0
     return float(is_success) - env_steps
+
+
+def value_range(kind: RewardKind, gamma: float, pred_horizon: int) -> tuple[float, float]:
+    """Bounds of a discounted return of such rewards: per chunk, -1 for ever is -1 / (1 - gamma)."""
+    if kind == "sparse":
+        return 0.0, 1.0
+    worst = -1.0 if kind == "per_chunk" else -float(pred_horizon)
+    return worst / max(1.0 - gamma, 1e-6), 0.0
 
 
 class ChunkVecEnv(VecEnv):
@@ -176,7 +216,7 @@ class NoiseSpaceVecEnv(VecEnvWrapper):
         dim = int(np.prod(self.chunk_shape))
         magnitude = float(action_magnitude)
         super().__init__(venv, action_space=spaces.Box(-magnitude, magnitude, (dim,), np.float32))
-        self.action_magnitude = magnitude
+        self.scale = NoiseScale(magnitude)
         self.decode = decode
         self.normalize_obs = normalize_obs
         self.raw_obs = np.zeros((self.num_envs, 0), dtype=np.float32)
@@ -192,6 +232,10 @@ class NoiseSpaceVecEnv(VecEnvWrapper):
         """Decode ``actions`` (n, H*A), noise, and send the chunks; ``self.chunks`` (n, H, A) keeps what was sent."""
         self.chunks = self.decode(self.raw_obs, actions.reshape(self.num_envs, *self.chunk_shape))
         self.venv.step_async(self.chunks)
+
+    def step_scaled_async(self, scaled: np.ndarray) -> None:
+        """``step_async`` for noise scaled to [-1, 1] (n, H*A), as the replay buffer holds it."""
+        self.step_async(self.scale.noise(scaled))
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self.venv.step_wait()
