@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from commands.first_words import say_train
 from common.errors import UserError
 from common.files import check_writable
 from datamodules.hdf5 import DatasetFile, Demonstration, warn_of_clipping, write_dataset
@@ -57,6 +58,7 @@ def convert(
     write_dataset(output, demonstrations, env_args, split_masks(len(names), seed=0), source)
     _report(names, [traces[index] for index in range(len(names))])
     print(f"wrote {output}: {len(names)} demonstrations, {sum(map(len, demonstrations))} transitions")
+    say_train(task_of(env_args), output)
 
 
 def _env_args(recorded: dict[str, Any] | None, task: str | None) -> dict[str, Any]:

@@ -28,14 +28,16 @@ def download(
     from datamodules.download import fetch, official_url
     from datamodules.hdf5 import DatasetFile
     from datamodules.hub import fetch_from_hub, hub_filename
+    from envs.tasks import TASKS, check_version
 
+    known = task if task in TASKS else None
     suffix = "_v15" if version == "v15" else ""
     output = output or Path("data") / f"{task}_{dataset_type}{suffix}.hdf5"
     if output.exists():
         try:
             with DatasetFile(output) as file:
                 print(f"{output} is there already: {len(file.names())} demonstrations. Remove it to fetch it again.")
-                say_train(task, output)
+                say_train(known, output)
                 return
         except UserError as error:
             print(f"{error}\nFetching it again.")
@@ -45,4 +47,8 @@ def download(
         fetch(url or official_url(task, dataset_type), output)
     with DatasetFile(output) as file:
         print(f"wrote {output}: {len(file.names())} demonstrations, sha256 {file.sha256}")
-    say_train(task, output)
+        try:
+            check_version(file.env_args or {})
+        except UserError as error:
+            print(f"It can be read and trained on without rollouts (--rollout.every_n_epochs 0): {error}")
+    say_train(known, output)
