@@ -1,35 +1,43 @@
 # make setup | quickstart | test | lint | lock | clean.  Needs Python 3.11, make and a C compiler; everything else goes into .venv.
 # LATEST=1 beside setup or test: the newest versions that setup.cfg allows, in place of those of requirements.lock.
+# ROBOSUITE=1.5 beside any of them: robosuite 1.5.2 in place of 1.4.1, in an environment of its own, .venv15.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV := $(CURDIR)/.venv
+override SUFFIX := $(if $(filter 1.5,$(ROBOSUITE)),15)
+VENV := $(CURDIR)/.venv$(SUFFIX)
+override LOCK := requirements$(SUFFIX).lock
+override OVERRIDES := overrides$(SUFFIX).txt
 BIN := $(VENV)/bin
 RUN := $(BIN)/python cli.py
 INSTALLED := $(VENV)/.installed-$(if $(LATEST),latest,locked)
 # The lock holds each package with all that it needs, and what builds those that come as source.
-override LOCKED := --no-deps --build-constraints requirements.lock -r requirements.lock -e .
-override NEWEST := --upgrade --override overrides.txt -e '.[dev]'
+override LOCKED := --no-deps --build-constraints $(LOCK) -r $(LOCK) -e .
+override NEWEST := --upgrade --override $(OVERRIDES) -e '.[dev]'
 override OUT := quickstart# as configs/*quickstart*.yaml name it
 
-.PHONY: setup quickstart quickstart-bc quickstart-dsrl quickstart-videos test lint lock clean
+.PHONY: setup quickstart quickstart-bc quickstart-dsrl quickstart-videos test test-simulator lint lock clean
 
 setup: $(INSTALLED)
 
 # robomimic's egl_probe builds with CMake at install time and fails with CMake 4: a wheel of an older one goes on PATH.
-$(INSTALLED): setup.cfg pyproject.toml overrides.txt requirements.lock
+$(INSTALLED): setup.cfg pyproject.toml $(OVERRIDES) $(LOCK)
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"found Python {v[0]}.{v[1]}, expected 3.11 or 3.12: make PYTHON=/path/to/python3.11") if v[:2] not in ((3, 11), (3, 12)) else None'
 	$(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.installed*
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LATEST),--upgrade,-c requirements.lock) uv 'cmake<4'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LATEST),--upgrade,-c $(LOCK)) uv 'cmake<4'
 	PATH="$(BIN):$$PATH" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet $(if $(LATEST),$(NEWEST),$(LOCKED))
 	touch $@
 
 # After a change of setup.cfg. Keeps the versions that still fit; LATEST=1 takes the newest of everything.
 lock: setup
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet $(if $(LATEST),--upgrade) --universal --python-version 3.11 --override overrides.txt \
-	    --extra dev --extra setup --custom-compile-command "make lock" --annotation-style line setup.cfg -o requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet $(if $(LATEST),--upgrade) --universal --python-version 3.11 --override $(OVERRIDES) \
+	    --extra dev --extra setup --custom-compile-command "make lock$(if $(SUFFIX), ROBOSUITE=1.5)" --annotation-style line setup.cfg -o $(LOCK)
 
 test: setup
 	$(BIN)/python -m pytest
+
+# What depends on the version of robosuite.
+test-simulator: setup
+	$(BIN)/python -m pytest tests/test_env_*.py tests/test_fused_stepping.py tests/test_expert_solves_its_task.py
 
 lint: setup
 	$(BIN)/ruff check .

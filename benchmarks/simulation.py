@@ -25,9 +25,10 @@ from envs.action_chunk import ActionChunkEnv
 from envs.episodes import episode_generator, episode_seed
 from envs.osc_kernel import Goal
 from envs.pool import EnvPool, EnvSpec, available_cpus
-from envs.robosuite141 import build as robosuite141
+from envs.robosuite_common import MujocoEnv, make_env, model_and_data
 from envs.robosuite_env import RobosuiteEnv
-from envs.stepping import FusedStepping
+from envs.simulator import simulator
+from envs.stepping import OscStepping
 from envs.tasks import TASKS, default_env_args, task_of
 from experts.collection import expert_class
 from experts.manner import draw_manner
@@ -64,20 +65,27 @@ class Step:
 
 
 def record_episode(env: RobosuiteEnv, index: int) -> list[Step]:
-    """A scripted expert's episode."""
+    """A scripted expert's episode; random actions for 100 steps where there is none."""
     task = task_of(env.env_args)
     assert task is not None
-    assert isinstance(env._stepping, FusedStepping)
-    model, data = robosuite141.model_and_data(env._env)
+    assert isinstance(env._stepping, OscStepping)
+    model, data = model_and_data(env._env)
     rng = episode_generator(0, index)
     obs, _ = env.reset(seed=episode_seed(0, index))
-    expert = expert_class(task)(env.obs_dims, draw_manner("proficient", rng), rng)
+    scripted = TASKS[task].expert is not None
+    expert = expert_class(task)(env.obs_dims, draw_manner("proficient", rng), rng) if scripted else None
     steps: list[Step] = []
     success = False
-    while not success and len(steps) < 250:
+    while not success and len(steps) < (100 if expert is None else 250):
         before = mujoco.MjData(model)
         mujoco.mj_copyData(before, model, data)
-        steps.append(Step(before, Goal(*(part.copy() for part in env._stepping._goal)), expert.act(obs)))
+        steps.append(
+            Step(
+                before,
+                Goal(*(part.copy() for part in env._stepping._goal)),
+                rng.uniform(-1, 1, 7) if expert is None else expert.act(obs),
+            )
+        )
         obs, _, success, _, _ = env.step(steps[-1].action)
     return steps
 
@@ -85,10 +93,10 @@ def record_episode(env: RobosuiteEnv, index: int) -> list[Step]:
 class Variants:
     """The ways to simulate an episode, each timed in CPU seconds."""
 
-    def __init__(self, env: RobosuiteEnv, stock: robosuite141.MujocoEnv) -> None:
-        assert isinstance(env._stepping, FusedStepping)
+    def __init__(self, env: RobosuiteEnv, stock: MujocoEnv) -> None:
+        assert isinstance(env._stepping, OscStepping)
         self.env, self.stock, self.stepping = env, stock, env._stepping
-        self.model, self.data = robosuite141.model_and_data(env._env)
+        self.model, self.data = model_and_data(env._env)
 
     def _begin(self, step: Step) -> None:
         mujoco.mj_copyData(self.data, self.model, step.data)
@@ -141,7 +149,7 @@ class Variants:
 
 def benchmark_steps(task: str, n_episodes: int) -> dict[str, Any]:
     """Control steps per second of stock, fused and the floor, over a scripted expert's episodes."""
-    env, stock = RobosuiteEnv(default_env_args(task)), robosuite141.make_env(default_env_args(task))
+    env, stock = RobosuiteEnv(default_env_args(task)), make_env(default_env_args(task))
     env.horizon = 10**9
     variants = Variants(env, stock)
     ways = {way.__name__: way for way in (variants.floor, variants.fused, variants.robosuite, variants.chunks)}
@@ -150,8 +158,8 @@ def benchmark_steps(task: str, n_episodes: int) -> dict[str, Any]:
     control_steps = 0
     for index in range(n_episodes):
         steps = record_episode(env, index)
-        np.random.seed(episode_seed(0, index))
-        stock.reset()
+        with simulator.drawing(stock, episode_seed(0, index)):
+            stock.reset()
         # Without the last steps, in which the cube or can is in place: they would end a chunk.
         steps = steps[: (len(steps) - 2) // CHUNK * CHUNK]
         control_steps += len(steps)
@@ -181,7 +189,7 @@ def benchmark_steps(task: str, n_episodes: int) -> dict[str, Any]:
 
 def benchmark_resets(task: str, n: int) -> dict[str, Any]:
     """Milliseconds of a seeded reset against robosuite's hard reset, alternating."""
-    env, stock = RobosuiteEnv(default_env_args(task)), robosuite141.make_env(default_env_args(task))
+    env, stock = RobosuiteEnv(default_env_args(task)), make_env(default_env_args(task))
     ours, theirs = [], []
     for seed in range(n):
         ours.append(1e3 * seconds(partial(env.reset, seed=seed)))
@@ -193,7 +201,7 @@ def benchmark_resets(task: str, n: int) -> dict[str, Any]:
 
 def plain_loop(agent: Agent, spec: EnvSpec, seed: int, indices: Sequence[int]) -> int:
     """The evaluation as one would first write it: one stock robosuite env, hard resets, decisions for one env."""
-    env = robosuite141.make_env(spec.env_args)
+    env = make_env(spec.env_args)
 
     def flat(reading: dict[str, np.ndarray]) -> np.ndarray:
         keys = ["object-state" if key == "object" else key for key in spec.obs_keys]
@@ -202,8 +210,8 @@ def plain_loop(agent: Agent, spec: EnvSpec, seed: int, indices: Sequence[int]) -
     env_steps = 0
     for index in indices:
         episode = Episode(index, episode_seed(seed, index), episode_generator(seed, index))
-        np.random.seed(episode.seed)
-        obs, length, success = flat(env.reset()), 0, False
+        with simulator.drawing(env, episode.seed):
+            obs, length, success = flat(env.reset()), 0, False
         while not success and length < spec.horizon:
             for action in agent.act(obs[None], [episode])[0]:
                 reading, _, _, _ = env.step(action)
@@ -275,6 +283,7 @@ def main() -> None:
     parser.add_argument(
         "--step_episodes", type=int, default=10, help="expert episodes per task; the variants alternate after each"
     )
+    parser.add_argument("--tasks", default="lift,can,square,tool_hang", help="those with one arm")
     parser.add_argument("--resets", type=int, default=10)
     parser.add_argument("--eval_episodes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
@@ -282,7 +291,7 @@ def main() -> None:
     args = parser.parse_args()
     pools = [(int(workers), int(envs)) for workers, envs in (pair.split(":") for pair in args.pools.split(","))]
     report: dict[str, Any] = {"steps": [], "resets": []}
-    for task in TASKS:
+    for task in args.tasks.split(","):
         report["steps"].append(benchmark_steps(task, args.step_episodes))
         report["resets"].append(benchmark_resets(task, args.resets))
         print(json.dumps([report["steps"][-1], report["resets"][-1]], indent=1))

@@ -15,8 +15,9 @@ import numpy as np
 from common.files import atomic_path
 from envs.episodes import episode_generator, episode_seed
 from envs.pool import EnvPool, EnvSpec
-from envs.robosuite141 import build as robosuite141
+from envs.robosuite_common import make_env
 from envs.robosuite_env import RobosuiteEnv
+from envs.simulator import simulator
 from envs.tasks import TASKS, default_env_args
 from experts.collection import expert_class
 from experts.manner import draw_manner
@@ -31,16 +32,16 @@ STEPS = 100
 def differences(task: str, kind: str, index: int) -> np.ndarray:
     """Largest |qpos difference| after each of 100 control steps from the same reset, with the same actions."""
     fused = RobosuiteEnv(default_env_args(task))
-    stock = robosuite141.make_env(default_env_args(task))
+    stock = make_env(default_env_args(task))
     seed, rng = episode_seed(1, index), episode_generator(1, index)
     obs, _ = fused.reset(seed=seed)
-    np.random.seed(seed)
-    stock.reset()
-    expert = expert_class(task)(fused.obs_dims, draw_manner("proficient", rng), rng)
+    with simulator.drawing(stock, seed):
+        stock.reset()
+    expert = expert_class(task)(fused.obs_dims, draw_manner("proficient", rng), rng) if kind == "expert" else None
     nq = len(stock.sim.data.qpos)
     found = []
     for _ in range(STEPS):
-        action = expert.act(obs) if kind == "expert" else rng.uniform(-1, 1, 7)
+        action = expert.act(obs) if expert is not None else rng.uniform(-1, 1, 7)
         obs = fused.step(action)[0]
         stock.step(action)
         found.append(np.abs(fused.state()[1 : 1 + nq] - stock.sim.data.qpos).max())
@@ -48,11 +49,11 @@ def differences(task: str, kind: str, index: int) -> np.ndarray:
     return np.array(found)
 
 
-def curves(n_seeds: int) -> list[dict[str, Any]]:
+def curves(tasks: list[str], n_seeds: int) -> list[dict[str, Any]]:
     """One row per task, kind of actions and control step: quantiles over seeds and the share within 1e-5."""
     rows = []
-    for task in TASKS:
-        for kind in ("random", "expert"):
+    for task in tasks:
+        for kind in ("random", "expert") if TASKS[task].expert is not None else ("random",):
             found = np.array([differences(task, kind, index) for index in range(n_seeds)])
             for step in range(STEPS):
                 column = found[:, step]
@@ -105,6 +106,7 @@ def main() -> None:
     )
     parser.add_argument("--n_episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tasks", default="lift,can,square,tool_hang", help="those with one arm")
     parser.add_argument("--n_seeds", type=int, default=10, help="episodes per curve")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -114,7 +116,7 @@ def main() -> None:
         with atomic_path(args.output) as path:
             path.write_text(json.dumps(report, indent=1) + "\n")
         return
-    rows = curves(args.n_seeds)
+    rows = curves(args.tasks.split(","), args.n_seeds)
     with atomic_path(args.output) as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

@@ -34,7 +34,7 @@ def collect(
     from envs.messages import EnvSpec
     from envs.pool import EnvPool
     from envs.tasks import TASKS, default_env_args
-    from experts.collection import RECORDED_KEYS, collect_successes
+    from experts.collection import RECORDED_KEYS, collect_successes, expert_class
     from rollouts.loop import EpisodeResult
 
     if n_demos < 1:
@@ -42,6 +42,7 @@ def collect(
     if seed < 0:
         raise UserError(f"--seed is {seed}. Expected 0 or more.")
 
+    expert_class(task)  # or there is none to drive
     lengths: list[int] = []  # of the successes
     failures = 0
     spec = EnvSpec(default_env_args(task), RECORDED_KEYS, pred_horizon=1, horizon=TASKS[task].horizon)

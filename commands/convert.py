@@ -12,9 +12,10 @@ from common.files import check_writable
 from datamodules.hdf5 import DatasetFile, Demonstration, warn_of_clipping, write_dataset
 from datamodules.raw import read_raw, recorded_env_args
 from datamodules.splits import split_masks
+from envs.installed import check_version
 from envs.messages import EnvSpec, Retraced
 from envs.pool import EnvPool, available_cpus
-from envs.tasks import TaskName, check_version, default_env_args, resolve_env_args, task_of
+from envs.tasks import TaskName, default_env_args, resolve_env_args, task_of
 from experts.collection import RECORDED_KEYS
 
 

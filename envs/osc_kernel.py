@@ -1,9 +1,12 @@
-"""One control step in compiled code: 25 times operational space control, gripper and MuJoCo's own two half steps.
+"""Operational space control in compiled code: every physics step of a control step, by MuJoCo's own two half steps.
+
+What the controller is to reach, and what the gripper does meanwhile, differs between versions of robosuite: that is in
+their folders' ``stepping``.
 
 The functions of MuJoCo's library are called from the compiled loop itself, so that a control step costs one call from
 Python. The compiled code is cached on disk beside this file, else where ``envs.numba_cache`` says.
 
-Formulas: O. Khatib, "A unified approach for motion and force control of robot manipulators" (1987), as robosuite 1.4.1
+Formulas: O. Khatib, "A unified approach for motion and force control of robot manipulators" (1987), as robosuite
 codes them in ``controllers/osc.py`` and ``utils/control_utils.py``. Inverses are replaced by Cholesky solves, and the
 null-space torque N^T M a is computed as M a - J^T Lambda J a, which is the same because N = I - M^-1 J^T Lambda J.
 """
@@ -19,7 +22,7 @@ import numpy as np
 from numba import njit, types
 
 from common.errors import UserError
-from envs.robosuite141.build import quat2mat
+from envs.robosuite_common import quat2mat
 
 
 def _load_mujoco() -> None:
@@ -48,9 +51,7 @@ class Arm(NamedTuple):
     actuators: np.ndarray  # (n,)
     torque_min: np.ndarray  # (n,) N m
     torque_max: np.ndarray  # (n,) N m
-    dof_madr: np.ndarray  # (nv,) the model's dof_Madr: where a row of the sparse mass matrix begins
-    dof_parent: np.ndarray  # (nv,) the model's dof_parentid
-    index_of_dof: np.ndarray  # (nv,) joint number of a degree of freedom, or -1
+    mass_address: np.ndarray  # (n, n) where the lower triangle of the mass matrix is in MuJoCo's sparse one
     kp: np.ndarray  # (6,) stiffness
     kd: np.ndarray  # (6,) damping
     input_min: np.ndarray  # (6,) actions are clipped to this range ...
@@ -62,7 +63,8 @@ class Arm(NamedTuple):
     gripper_center: np.ndarray  # (g,) middle of the actuators' control range
     gripper_half_range: np.ndarray  # (g,)
     gripper_direction: np.ndarray  # (g,) +1 or -1: which way "close" moves each finger
-    gripper_speed: float  # share of the half range per substep
+    gripper_speed: float  # share of the half range per substep ...
+    gripper_substeps: int  # ... in the first so many substeps of a control step
 
 
 class Sim(NamedTuple):
@@ -72,7 +74,7 @@ class Sim(NamedTuple):
     qvel: np.ndarray
     ctrl: np.ndarray
     bias: np.ndarray  # qfrc_bias: gravity and Coriolis
-    mass: np.ndarray  # qM
+    mass: np.ndarray  # the sparse mass matrix
     site_pos: np.ndarray  # (3,) of the grip site
     site_mat: np.ndarray  # (9,)
     jac_pos: np.ndarray  # (3, nv) scratch
@@ -82,10 +84,10 @@ class Sim(NamedTuple):
 class Goal(NamedTuple):
     """What robosuite's controller and gripper remember between control steps."""
 
-    rotation: np.ndarray  # (3, 3) desired orientation: kept while the action asks for no rotation
+    rotation: np.ndarray  # (3, 3) desired orientation
     posture: np.ndarray  # (n,) joint angles that the null-space torques hold: those at reset
     gripper: np.ndarray  # (g,) in [-1, 1]
-    first_mass: np.ndarray  # (n, n) mass matrix for the first substep of an episode: see robosuite141.resets
+    first_mass: np.ndarray  # (n, n) mass matrix for the first substep of an episode: see `restart_controllers`
     begun: np.ndarray  # (1,) whether that substep is over
 
 
@@ -123,26 +125,25 @@ def solve(lower: np.ndarray, n: int, b: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def set_goal(action: np.ndarray, arm: Arm, sim: Sim, goal: Goal) -> np.ndarray:
-    """Update the desired orientation from ``action`` (6+,) and return the desired position (3,) in m."""
+def scale_action(action: np.ndarray, arm: Arm) -> np.ndarray:
+    """Displacement (3,) in m and rotation vector (3,) in rad that ``action`` (6+,) asks for."""
     delta = np.empty(6)
     for i in range(6):
         clipped = min(max(action[i], arm.input_min[i]), arm.input_max[i])
         delta[i] = (clipped - arm.input_center[i]) * arm.scale[i] + arm.output_center[i]
-    if delta[3] != 0.0 or delta[4] != 0.0 or delta[5] != 0.0:
-        angle = math.sqrt(delta[3] ** 2 + delta[4] ** 2 + delta[5] ** 2)
-        quat = np.empty(4)  # (x, y, z, w)
-        for i in range(3):
-            quat[i] = delta[3 + i] / angle * math.sin(angle / 2)
-        quat[3] = math.cos(angle / 2)
-        # robosuite's own function, because it rounds to single precision in a way that is hard to repeat otherwise.
-        turn = quat2mat(quat)
-        for i in range(3):
-            for j in range(3):
-                goal.rotation[i, j] = 0.0
-                for k in range(3):
-                    goal.rotation[i, j] += turn[i, k] * sim.site_mat[3 * k + j]
-    return sim.site_pos + delta[:3]
+    return delta
+
+
+@njit(cache=True)
+def rotation_of(vector: np.ndarray) -> np.ndarray:
+    """Rotation matrix (3, 3) of a rotation vector (3,) that is not zero."""
+    angle = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+    quat = np.empty(4)  # (x, y, z, w)
+    for i in range(3):
+        quat[i] = vector[i] / angle * math.sin(angle / 2)
+    quat[3] = math.cos(angle / 2)
+    # robosuite's own function, because it rounds to single precision in a way that is hard to repeat otherwise.
+    return quat2mat(quat)
 
 
 @njit(cache=True)
@@ -169,10 +170,18 @@ def wrench(
 
 
 @njit(cache=True)
-def control_step(
-    model: int, data: int, site: int, substeps: int, action: np.ndarray, arm: Arm, sim: Sim, goal: Goal
+def simulate(
+    model: int,
+    data: int,
+    site: int,
+    substeps: int,
+    goal_pos: np.ndarray,
+    close: float,
+    arm: Arm,
+    sim: Sim,
+    goal: Goal,
 ) -> None:
-    """Advance the simulation by one control step.
+    """Advance the simulation by one control step towards ``goal_pos`` and ``goal.rotation``.
 
     On entry the state must be forwarded (by ``mj_forward`` or an earlier call); on return positions, contacts and
     velocities are those of the new state, so that observations need no further forward pass.
@@ -181,7 +190,8 @@ def control_step(
         model, data: addresses of ``mjModel`` and ``mjData``.
         site: number of the grip site.
         substeps: physics steps per control step.
-        action: (6 + 1,) in the controller's input range, then the gripper (> 0 closes).
+        goal_pos: (3,) m.
+        close: 1 closes the gripper, -1 opens it, 0 leaves it.
     """
     n = arm.dof.shape[0]
     jac_pos, jac_rot = sim.jac_pos.ctypes.data, sim.jac_rot.ctypes.data
@@ -196,24 +206,16 @@ def control_step(
     force = np.empty(6)
     null_acc = np.empty(6)
     null_kp, null_kd = 10.0, 2.0 * math.sqrt(10.0)
-    close = np.sign(action[6])
-    goal_pos = set_goal(action, arm, sim, goal)
 
-    for _ in range(substeps):
+    for substep in range(substeps):
         _mj_jac_site(model, data, jac_pos, jac_rot, site)
         for j in range(n):
             dof = arm.dof[j]
             for i in range(3):
                 jac[i, j] = sim.jac_pos[i, dof]
                 jac[i + 3, j] = sim.jac_rot[i, dof]
-            # A row of MuJoCo's sparse mass matrix lists the joint itself and its ancestors.
-            address = arm.dof_madr[dof]
-            while dof >= 0:
-                i = arm.index_of_dof[dof]
-                if i >= 0:
-                    mass[i, j] = mass[j, i] = sim.mass[address]
-                address += 1
-                dof = arm.dof_parent[dof]
+            for i in range(j + 1):
+                mass[i, j] = mass[j, i] = sim.mass[arm.mass_address[j, i]]
             acc[j] = null_kp * (goal.posture[j] - sim.qpos[arm.qpos[j]]) - null_kd * sim.qvel[arm.dof[j]]
 
         if not goal.begun[0]:
@@ -258,8 +260,9 @@ def control_step(
                 torque += mass[j, k] * acc[k]
             sim.ctrl[arm.actuators[j]] = min(max(torque, arm.torque_min[j]), arm.torque_max[j])
         for i in range(goal.gripper.shape[0]):
-            moved = goal.gripper[i] + arm.gripper_direction[i] * arm.gripper_speed * close
-            goal.gripper[i] = min(max(moved, -1.0), 1.0)
+            if substep < arm.gripper_substeps:
+                moved = goal.gripper[i] + arm.gripper_direction[i] * arm.gripper_speed * close
+                goal.gripper[i] = min(max(moved, -1.0), 1.0)
             sim.ctrl[arm.gripper_actuators[i]] = arm.gripper_center[i] + arm.gripper_half_range[i] * goal.gripper[i]
 
         _mj_step2(model, data)

@@ -1,8 +1,8 @@
 """Observations and success in compiled code: what robosuite's Python computes in 30-300 us, read in about 3.
 
 After the physics of a control step the caches are cold, and robosuite's many small Python calls cost several times
-what they cost in a tight loop. The formulas are robosuite 1.4.1's; which numbers they apply to is a matter of
-``robosuite141.readout``.
+what they cost in a tight loop. The formulas are robosuite's; which numbers they apply to is a matter of
+``envs.readout``.
 """
 
 import math
@@ -11,33 +11,41 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from envs.robosuite141.build import mat2quat, quat2mat
+from envs.robosuite_common import mat2quat, quat2mat
 
-SITE_XPOS, XPOS, XQUAT, QPOS, QVEL = range(5)
-NO_RELATION, DIFFERENCE, POSE_IN_HAND = range(3)
+SITE_XPOS, XQUAT, QPOS, QVEL = range(4)
+BODY, BODY_MATRIX, SITE, GEOM = range(4)
+HAND_MINUS_OBJECT, OBJECT_MINUS_HAND, POSE_IN_HAND = range(3)
 
 
 class Memory(NamedTuple):
     """Views of MuJoCo's own memory."""
 
-    site_xpos: np.ndarray  # (nsite, 3)
     xpos: np.ndarray  # (nbody, 3)
     xquat: np.ndarray  # (nbody, 4), w first
+    xmat: np.ndarray  # (nbody, 9)
+    site_xpos: np.ndarray  # (nsite, 3)
+    site_xmat: np.ndarray  # (nsite, 9)
+    geom_xpos: np.ndarray  # (ngeom, 3)
+    geom_xmat: np.ndarray  # (ngeom, 9)
     qpos: np.ndarray
     qvel: np.ndarray
 
 
 class Plan(NamedTuple):
-    """An observation: numbers that are copied, then how the object lies relative to the hand."""
+    """An observation: numbers that are copied, then n objects and how they lie for the hand."""
 
-    source: np.ndarray  # (copied,) which array: SITE_XPOS, XPOS, XQUAT, QPOS or QVEL ...
+    source: np.ndarray  # (copied,) which array: SITE_XPOS, XQUAT, QPOS or QVEL ...
     address: np.ndarray  # (copied,) ... which of its numbers, flat ...
     target: np.ndarray  # (copied,) ... goes where in the observation
-    relation: int  # NO_RELATION, DIFFERENCE (3 numbers) or POSE_IN_HAND (3 + 4)
-    relation_target: int  # where in the observation it begins
+    kinds: np.ndarray  # (n,) BODY, BODY_MATRIX, SITE or GEOM
+    objects: np.ndarray  # (n,) their numbers
+    own_target: np.ndarray  # (n,) where in the observation a pose begins
+    relation: int  # a difference of positions (3 numbers) or POSE_IN_HAND (3 + 4)
+    relation_target: np.ndarray  # (n,) where in the observation it begins
+    lags: bool  # whether relations are of the poses that the observation before had
     site: int  # the grip site
     hand: int  # the hand's body
-    object: int  # the object's body
     size: int  # of the observation
 
 
@@ -52,20 +60,44 @@ class Region(NamedTuple):
 
 
 @njit(cache=True)
-def pose_in_hand(memory: Memory, plan: Plan, out: np.ndarray) -> None:
-    """Write position (3,) and quaternion (4,), x first, of the object in the hand's frame to ``out`` (7,).
+def read_pose(memory: Memory, kind: int, number: int, out: np.ndarray) -> None:
+    """Write position (3,) and quaternion (4,), x first, of an object to ``out`` (7,)."""
+    if kind == BODY:
+        out[:3] = memory.xpos[number]
+        for i in range(4):
+            out[3 + i] = memory.xquat[number, (i + 1) % 4]
+        return
+    if kind == BODY_MATRIX:
+        out[:3] = memory.xpos[number]
+        matrix = memory.xmat[number]
+    elif kind == SITE:
+        out[:3] = memory.site_xpos[number]
+        matrix = memory.site_xmat[number]
+    else:
+        out[:3] = memory.geom_xpos[number]
+        matrix = memory.geom_xmat[number]
+    out[3:] = mat2quat(matrix.reshape(3, 3))
+
+
+@njit(cache=True)
+def read_poses(memory: Memory, plan: Plan, out: np.ndarray) -> None:
+    """Write the poses of the plan's objects to ``out`` (n, 7)."""
+    for i in range(len(plan.objects)):
+        read_pose(memory, plan.kinds[i], plan.objects[i], out[i])
+
+
+@njit(cache=True)
+def pose_in_hand(memory: Memory, plan: Plan, pose: np.ndarray, out: np.ndarray) -> None:
+    """Write an object's ``pose`` (7,), position and quaternion, x first, to ``out`` (7,) as it is in the hand's frame.
 
     As robosuite does with ``pose2mat``, ``pose_inv`` and ``mat2pose``, which round to single precision on the way.
     """
-    hand_quat = np.empty(4)
-    object_quat = np.empty(4)
-    for i in range(4):
-        hand_quat[i] = memory.xquat[plan.hand, (i + 1) % 4]
-        object_quat[i] = memory.xquat[plan.object, (i + 1) % 4]
-    hand = quat2mat(hand_quat).astype(np.float32).astype(np.float64)
-    turned = quat2mat(object_quat).astype(np.float32).astype(np.float64)
+    hand_pose = np.empty(7)
+    read_pose(memory, BODY, plan.hand, hand_pose)
+    hand = quat2mat(hand_pose[3:]).astype(np.float32).astype(np.float64)
+    turned = quat2mat(pose[3:].copy()).astype(np.float32).astype(np.float64)
     hand_pos = memory.site_xpos[plan.site].astype(np.float32).astype(np.float64)
-    object_pos = memory.xpos[plan.object].astype(np.float32).astype(np.float64)
+    object_pos = pose[:3].astype(np.float32).astype(np.float64)
     rotation = np.zeros((3, 3))
     for i in range(3):
         out[i] = 0.0
@@ -80,15 +112,19 @@ def pose_in_hand(memory: Memory, plan: Plan, out: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def read(memory: Memory, plan: Plan) -> np.ndarray:
-    """The observation (size,) of the present, forwarded state."""
+def read(memory: Memory, plan: Plan, last: np.ndarray) -> np.ndarray:
+    """The observation (size,) of the present, forwarded state.
+
+    Args:
+        memory: of the simulation.
+        plan: what to read.
+        last: (n, 7) the objects' poses in the observation before, used where the plan ``lags``.
+    """
     out = np.empty(plan.size)
     for i in range(len(plan.source)):
         source, address = plan.source[i], plan.address[i]
         if source == SITE_XPOS:
             value = memory.site_xpos[address // 3, address % 3]
-        elif source == XPOS:
-            value = memory.xpos[address // 3, address % 3]
         elif source == XQUAT:
             value = memory.xquat[address // 4, address % 4]
         elif source == QPOS:
@@ -96,11 +132,17 @@ def read(memory: Memory, plan: Plan) -> np.ndarray:
         else:
             value = memory.qvel[address]
         out[plan.target[i]] = value
-    if plan.relation == DIFFERENCE:
-        for i in range(3):
-            out[plan.relation_target + i] = memory.site_xpos[plan.site, i] - memory.xpos[plan.object, i]
-    elif plan.relation == POSE_IN_HAND:
-        pose_in_hand(memory, plan, out[plan.relation_target : plan.relation_target + 7])
+    for i in range(len(plan.objects)):
+        begin = plan.own_target[i]
+        pose = out[begin : begin + 7]
+        read_pose(memory, plan.kinds[i], plan.objects[i], pose)
+        begin = plan.relation_target[i]
+        if plan.relation == POSE_IN_HAND:
+            pose_in_hand(memory, plan, last[i] if plan.lags else pose, out[begin : begin + 7])
+        else:
+            sign = 1.0 if plan.relation == HAND_MINUS_OBJECT else -1.0
+            for k in range(3):
+                out[begin + k] = sign * (memory.site_xpos[plan.site, k] - pose[k])
     return out
 
 

@@ -1,23 +1,24 @@
 """A robosuite task as a gymnasium environment with Robomimic's flat low-dimensional observation.
 
-Importing this module registers ``Robomimic/Lift-v0``, ``Robomimic/Can-v0`` and ``Robomimic/Square-v0`` with gymnasium.
+Importing this module registers the tasks with gymnasium: ``Robomimic/Lift-v0``, ..., ``Robomimic/ToolHang-v0``.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
 
 from common.errors import UserError
+from envs import resets
 from envs.messages import Retraced
+from envs.readout import Sensors, Success
 from envs.rendering import CameraRenderer
-from envs.robosuite141 import build as robosuite
-from envs.robosuite141 import resets
-from envs.robosuite141.readout import Sensors, Success
-from envs.stepping import FusedStepping, Stepping, StockStepping
-from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args
+from envs.robosuite_common import Stepping, hide_sites, make_env, model_and_data
+from envs.simulator import simulator
+from envs.stepping import StockStepping
+from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args, find_task
 
 SteppingName = Literal["fused", "stock"]
 REPLAY_TOLERANCE = 0.01  # m, rad
@@ -62,7 +63,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.render_size = render_size
         self.camera = camera
         self._stepping_name = stepping
-        self._env = robosuite.make_env(env_args)
+        self._env = make_env(env_args)
         self._model_file: str | None = None  # that of reset_to; None: robosuite's own model
         self._rebuilt = False  # whether that model took the place of robosuite's own
         self._renderer: CameraRenderer | None = None
@@ -75,17 +76,18 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def _bind(self) -> None:
         """Look up everything that lives in the simulation's memory: after every build of it."""
-        robosuite.hide_sites(self._env)
+        hide_sites(self._env)
         self._sensors = Sensors(self._env, self.obs_keys)
         self._success = Success(self._env)
         self._stepping: Stepping
-        obstacle = robosuite.why_not_fused(self._env) if self._stepping_name == "fused" else None
+        obstacle = simulator.why_not_fused(self._env) if self._stepping_name == "fused" else None
         if obstacle is not None:
             warnings.warn(
                 f"{self.env_args['env_name']} is stepped by robosuite itself (slow): {obstacle}", stacklevel=3
             )
             self._stepping_name = "stock"
-        self._stepping = FusedStepping(self._env) if self._stepping_name == "fused" else StockStepping(self._env)
+        fused = self._stepping_name == "fused"
+        self._stepping = simulator.fused_stepping(self._env) if fused else StockStepping(self._env)
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
@@ -118,7 +120,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
                 self._rebuilt = True
                 self._bind()
             self._model_file = model_file
-        model, _ = robosuite.model_and_data(self._env)
+        model, _ = model_and_data(self._env)
         if np.shape(state) != (1 + model.nq + model.nv,):
             raise UserError(
                 f"a simulator state of shape {np.shape(state)} does not fit {self.env_args['env_name']}: expected "
@@ -126,6 +128,27 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             )
         resets.reset_to_state(self._env, np.asarray(state, dtype=np.float64))
         return self._begin()
+
+    def observe_states(self, states: np.ndarray, model_file: str | None = None) -> np.ndarray:
+        """Observations (T, obs_dim) float64 of an episode's ``states`` (T, S), one control step apart.
+
+        As Robomimic's ``dataset_states_to_obs`` makes them. Not the same as ``reset_to`` each state: where robosuite
+        observes something of the state before (see ``envs.readout``), these do too.
+
+        Raises:
+            UserError: as ``reset_to``.
+        """
+        return np.array([self.observe() for _ in self._revisit(states, model_file)])
+
+    def _revisit(self, states: np.ndarray, model_file: str | None) -> Iterator[None]:
+        """Bring the simulation to each of an episode's states in turn."""
+        self.reset_to(states[0], model_file)
+        yield
+        for state in states[1:]:
+            self._sensors.remember()
+            self._env.sim.set_state_from_flattened(state)
+            self._env.sim.forward()
+            yield
 
     def _restore_model(self) -> None:
         """Give up the model of an earlier ``reset_to``."""
@@ -138,6 +161,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def _begin(self) -> np.ndarray:
         self._length = 0
         self._stepping.begin()
+        self._sensors.remember()
         return self.observe().astype(np.float32)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -156,6 +180,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """
         if np.shape(action) != self.action_shape or not np.isfinite(action).all():
             raise ValueError(f"cannot execute the action {action}: expected {self.action_shape} finite numbers")
+        self._sensors.remember()
         self._stepping.step(np.asarray(action, dtype=np.float64))
         self._length += 1
         return self._success.check()
@@ -172,12 +197,11 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             UserError: states or model file do not fit this environment.
         """
         observations, successes = [], []
-        for state in states:
-            self.reset_to(state, model_file)
+        for _ in self._revisit(states, model_file):
             observations.append(self.observe())
             successes.append(self._success.check())
         self.reset_to(states[0], model_file)
-        nq = robosuite.model_and_data(self._env)[0].nq
+        nq = model_and_data(self._env)[0].nq
         distances = np.zeros(len(states))
         for t, action in enumerate(actions[:-1]):
             self.advance(action)
@@ -212,7 +236,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if self.render_mode is None:
             raise UserError("this environment was made without rendering: pass render_mode='rgb_array'.")
         if self._renderer is None:
-            self._renderer = CameraRenderer(*robosuite.model_and_data(self._env), self.camera, self.render_size)
+            self._renderer = CameraRenderer(*model_and_data(self._env), self.camera, self.render_size)
         return self._renderer.render()
 
     def close(self) -> None:
@@ -224,10 +248,9 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 def make_task(task: str, **kwargs: Any) -> RobosuiteEnv:
     """The environment of one of ``TASKS`` with Robomimic's default settings: gymnasium's entry point."""
-    return RobosuiteEnv(default_env_args(task), **kwargs)
+    return RobosuiteEnv(default_env_args(task), **{"obs_keys": find_task(task).obs_keys, **kwargs})
 
 
 for _name in TASKS:
-    gymnasium.register(
-        f"Robomimic/{_name.title()}-v0", entry_point="envs.robosuite_env:make_task", kwargs={"task": _name}
-    )
+    _title = _name.title().replace("_", "")
+    gymnasium.register(f"Robomimic/{_title}-v0", entry_point="envs.robosuite_env:make_task", kwargs={"task": _name})

@@ -1,21 +1,33 @@
 """Two ways to simulate one control step of a robosuite environment: its own, and the fused one."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from envs.osc_kernel import Arm, Goal, Sim, control_step
-from envs.robosuite141.build import MujocoEnv, model_and_data
+from envs.osc_kernel import Arm, Goal, Sim
+from envs.robosuite_common import ArmAddresses, MujocoEnv, model_and_data
 
 
-class Stepping(Protocol):
-    """Simulates control steps of one environment."""
+def mass_addresses(model: Any, dof: Sequence[int]) -> np.ndarray:
+    """Where in MuJoCo's sparse mass matrix the lower triangle (n, n) of a chain of joints is.
 
-    def begin(self) -> None:
-        """Start an episode at the environment's present, forwarded state, after robosuite's own reset."""
-
-    def step(self, action: np.ndarray) -> None:
-        """Simulate one control step with ``action`` (action_dim,) float64; leaves the state forwarded."""
+    A row lists a joint's ancestors and the joint itself: ``data.M``, in the order of their numbers; before MuJoCo 3.3
+    ``data.qM``, in the opposite order.
+    """
+    addresses = np.zeros((len(dof), len(dof)), dtype=np.int64)
+    for j, row in enumerate(dof):
+        if hasattr(model, "M_rowadr"):
+            begin, count = model.M_rowadr[row], model.M_rownnz[row]
+            where = {int(column): begin + k for k, column in enumerate(model.M_colind[begin : begin + count])}
+        else:
+            where, ancestor = {}, row
+            while ancestor >= 0:
+                where[int(ancestor)] = model.dof_Madr[row] + len(where)
+                ancestor = model.dof_parentid[ancestor]
+        for i in range(j + 1):
+            addresses[j, i] = where[int(dof[i])]
+    return addresses
 
 
 class StockStepping:
@@ -33,36 +45,37 @@ class StockStepping:
         self._env.sim.forward()
 
 
-class FusedStepping:
-    """``osc_kernel.control_step`` on the memory of one environment's model, for one built simulation."""
+class OscStepping:
+    """``osc_kernel`` on the memory of one environment's model; a version's folder adds the ``step``."""
 
-    def __init__(self, env: MujocoEnv) -> None:
+    def __init__(self, env: MujocoEnv, addresses: ArmAddresses, gripper_substeps: int | None = None) -> None:
+        """
+        Args:
+            env: as it is now built.
+            addresses: its arm.
+            gripper_substeps: in how many substeps of a control step robosuite moves the gripper's target; None: in all.
+        """
         model, data = model_and_data(env)
-        robot, controller = env.robots[0], env.robots[0].controller
+        controller = addresses.controller
         self._env = env
         self._model, self._data = model, data  # the views below live in their memory
-        self._site = robot.eef_site_id
+        self._site = addresses.site
         self._substeps = int(env.control_timestep / env.model_timestep)
 
-        dof = np.array(robot._ref_joint_vel_indexes)
-        index_of_dof = np.full(model.nv, -1)
-        index_of_dof[dof] = np.arange(len(dof))
-        torque_min, torque_max = robot.torque_limits
+        dof = np.array(addresses.dof)
         input_range, output_range = (
             controller.input_max - controller.input_min,
             controller.output_max - controller.output_min,
         )
-        gripper_actuators = np.array(robot._ref_joint_gripper_actuator_indexes)
+        gripper_actuators = np.array(addresses.gripper_actuators)
         gripper_low, gripper_high = model.actuator_ctrlrange[gripper_actuators].T
         self._arm = Arm(
-            qpos=np.array(robot._ref_joint_pos_indexes),
+            qpos=np.array(addresses.qpos),
             dof=dof,
-            actuators=np.array(robot._ref_joint_actuator_indexes),
-            torque_min=torque_min,
-            torque_max=torque_max,
-            dof_madr=model.dof_Madr.astype(np.int64),
-            dof_parent=model.dof_parentid.astype(np.int64),
-            index_of_dof=index_of_dof,
+            actuators=np.array(addresses.actuators),
+            torque_min=np.array(addresses.torque_min),
+            torque_max=np.array(addresses.torque_max),
+            mass_address=mass_addresses(model, addresses.dof),
             kp=controller.kp.astype(float),
             kd=controller.kd.astype(float),
             input_min=controller.input_min.astype(float),
@@ -74,39 +87,27 @@ class FusedStepping:
             gripper_center=0.5 * (gripper_high + gripper_low),
             gripper_half_range=0.5 * (gripper_high - gripper_low),
             gripper_direction=np.array([-1.0, 1.0]),  # PandaGripper.format_action
-            gripper_speed=float(robot.gripper.speed),
+            gripper_speed=float(addresses.gripper.speed),
+            gripper_substeps=self._substeps if gripper_substeps is None else gripper_substeps,
         )
         self._sim = Sim(
             qpos=data.qpos,
             qvel=data.qvel,
             ctrl=data.ctrl,
             bias=data.qfrc_bias,
-            mass=data.qM,
+            mass=data.M if hasattr(data, "M") else data.qM,
             site_pos=data.site_xpos[self._site],
             site_mat=data.site_xmat[self._site],
             jac_pos=np.zeros((3, model.nv)),
             jac_rot=np.zeros((3, model.nv)),
         )
-        self.begin()
 
-    def begin(self) -> None:
-        controller = self._env.robots[0].controller
+    def _begin(self, controller: Any) -> None:
+        """Take over what robosuite's ``controller`` remembers right after its reset."""
         self._goal = Goal(
             rotation=controller.goal_ori.copy(),
             posture=controller.initial_joint.copy(),
             gripper=np.zeros(len(self._arm.gripper_actuators)),
             first_mass=controller.mass_matrix.copy(),
             begun=np.zeros(1, bool),
-        )
-
-    def step(self, action: np.ndarray) -> None:
-        control_step(
-            self._model._address,
-            self._data._address,
-            self._site,
-            self._substeps,
-            action,
-            self._arm,
-            self._sim,
-            self._goal,
         )

@@ -16,6 +16,7 @@ DROP_HEIGHT = 0.94
 class CanExpert(Expert):
     """reach -> close -> carry -> release; a miss or a lost can leads back to reach."""
 
+    task = "can"
     clearance = 0.05
 
     def reach(self, scene: Scene) -> Target:

@@ -7,6 +7,7 @@ import numpy as np
 
 from common.errors import UserError
 from datamodules.hdf5 import Demonstration
+from envs.installed import header
 from envs.messages import Capture
 from envs.pool import EnvPool
 from envs.tasks import find_task
@@ -14,20 +15,8 @@ from experts.expert import Expert
 from experts.manner import Style, draw_manner
 from rollouts.loop import Episode, EpisodeResult, run_episodes
 
-# The low-dim observations of Robomimic's v141 files.
-RECORDED_KEYS = (
-    "object",
-    "robot0_eef_pos",
-    "robot0_eef_quat",
-    "robot0_eef_vel_ang",
-    "robot0_eef_vel_lin",
-    "robot0_gripper_qpos",
-    "robot0_gripper_qvel",
-    "robot0_joint_pos",
-    "robot0_joint_pos_cos",
-    "robot0_joint_pos_sin",
-    "robot0_joint_vel",
-)
+# The low-dim observations of Robomimic's files for the installed simulator.
+RECORDED_KEYS = header().RECORDED_KEYS
 
 # Added to a collection's seed, so that no evaluation, whose seeds are below 2^32, starts from a state of a data set.
 # Not 2^32 itself: numpy pads entropy with zeros, and (2^32 + s, 0) would be episode 1 of an evaluation with seed s.

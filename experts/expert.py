@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from envs.tasks import find_task, object_pose_begin
 from experts.manner import Manner
 
 # What one unit of action means to robosuite's OSC_POSE controller (its `output_max`).
@@ -79,14 +80,15 @@ class Scene:
         return yaw_of(self.hand_rotation)
 
     @classmethod
-    def read(cls, obs: Mapping[str, np.ndarray]) -> "Scene":
-        """From the named observations; `object` starts with position and quaternion in all three tasks."""
+    def read(cls, obs: Mapping[str, np.ndarray], pose_begin: int = 0) -> "Scene":
+        """From the named observations, of which `object` has position and quaternion from ``pose_begin`` on."""
+        position, quat = obs["object"][pose_begin : pose_begin + 3], obs["object"][pose_begin + 3 : pose_begin + 7]
         return cls(
             hand=obs["robot0_eef_pos"],
             hand_rotation=rotation_from_quat(obs["robot0_eef_quat"]),
             width=float(obs["robot0_gripper_qpos"][0] - obs["robot0_gripper_qpos"][1]),
-            object=obs["object"][:3],
-            object_yaw=yaw_of(rotation_from_quat(obs["object"][3:7])),
+            object=position,
+            object_yaw=yaw_of(rotation_from_quat(quat)),
         )
 
 
@@ -109,12 +111,14 @@ class Expert(ABC):
         rng: the episode's own generator, so that the demonstration depends on nothing else.
     """
 
+    task: str  # its short name
     pace: float = 1.0  # factor on the operator's speed: how much care the task asks for
     clearance: float  # height over the grasp at which the open fingers pass over the object, metres
 
     def __init__(self, obs_dims: Mapping[str, int], manner: Manner, rng: np.random.Generator) -> None:
         ends = np.cumsum(list(obs_dims.values())).tolist()
         self._slices = {key: slice(end - dim, end) for (key, dim), end in zip(obs_dims.items(), ends, strict=True)}
+        self._pose_begin = object_pose_begin(find_task(self.task))
         self.manner = manner
         self._rng = rng
         self._tremor = np.zeros(6)
@@ -124,7 +128,8 @@ class Expert(ABC):
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         """The next action (7,) in [-1, 1] for a flat observation (obs_dim,)."""
-        scene = Scene.read({key: np.asarray(obs[part], dtype=np.float64) for key, part in self._slices.items()})
+        named = {key: np.asarray(obs[part], dtype=np.float64) for key, part in self._slices.items()}
+        scene = Scene.read(named, self._pose_begin)
         target = self._phase(scene)
         if self._pause > 0:
             self._pause -= 1

@@ -12,6 +12,7 @@ LIFT_HEIGHT = 0.20
 class LiftExpert(Expert):
     """reach -> close -> lift; a miss leads back to reach."""
 
+    task = "lift"
     pace = 0.7
     clearance = 0.03
 

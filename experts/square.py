@@ -25,6 +25,7 @@ FITTING_YAWS = {np.pi: 0.0, np.pi / 2: 0.3, -np.pi / 2: 0.3}
 class SquareExpert(Expert):
     """reach -> close -> carry -> thread; a miss or a lost nut leads back to reach."""
 
+    task = "square"
     pace = 0.85
     clearance = 0.03
     _nut_on_peg: float  # the nut's yaw to thread it with

@@ -9,9 +9,9 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from envs.action_chunk import ActionChunkEnv
-from envs.robosuite141 import build as robosuite141
+from envs.robosuite_common import make_env
 from envs.robosuite_env import RobosuiteEnv
-from envs.tasks import TASKS, default_env_args
+from envs.tasks import default_env_args
 
 STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
@@ -30,10 +30,10 @@ def hold_cube_up(env: RobosuiteEnv) -> None:
     env.reset_to(state)
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.filterwarnings("error", "ignore:.*infinity.*")  # raw observations have no bounds
-def test_registered_environments_pass_both_checkers(task: str) -> None:
-    env = gymnasium.make(f"Robomimic/{task.title()}-v0")
+@pytest.mark.parametrize("name", ["Lift", "Can", "Square", "ToolHang", "Transport"])
+@pytest.mark.filterwarnings("error", "ignore:.*infinity.*", "ignore:.*more than one arm")  # observations have no bounds
+def test_registered_environments_pass_both_checkers(name: str) -> None:
+    env = gymnasium.make(f"Robomimic/{name}-v0")
     check_env(env.unwrapped, skip_render_check=True)
     check_env_for_sb3(env.unwrapped, skip_render_check=True)
     env.close()
@@ -91,6 +91,6 @@ def test_a_chunk_stops_at_success(lift: RobosuiteEnv) -> None:
 
 def test_success_is_robosuites_own(lift: RobosuiteEnv) -> None:
     lift.reset(seed=0)
-    assert lift.advance(STILL) == robosuite141.make_env(lift.env_args)._check_success()
+    assert lift.advance(STILL) == make_env(lift.env_args)._check_success()
     hold_cube_up(lift)
     assert lift.advance(STILL) == lift._env._check_success() == True  # noqa: E712

@@ -4,54 +4,58 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from envs.robosuite141 import build as robosuite141
-from envs.robosuite141.readout import Sensors
+from envs.installed import header
+from envs.readout import Sensors
+from envs.robosuite_common import make_env, model_and_data
 from envs.robosuite_env import RobosuiteEnv, SteppingName
+from envs.simulator import simulator
 from envs.tasks import TASKS, default_env_args
+from tests.simulators import ONE_ARM, WITH_GOAL
 
-# All low-dim observations of Robomimic's v141 files.
-KEYS = (
+KEYS = header().RECORDED_KEYS  # all low-dim observations of Robomimic's files
+# Those that the compiled readout knows, in another order than the data files'.
+COMPILED_KEYS = (
+    "robot0_joint_vel",
     "object",
     "robot0_eef_pos",
     "robot0_eef_quat",
-    "robot0_eef_vel_ang",
-    "robot0_eef_vel_lin",
     "robot0_gripper_qpos",
     "robot0_gripper_qvel",
     "robot0_joint_pos",
-    "robot0_joint_pos_cos",
-    "robot0_joint_pos_sin",
-    "robot0_joint_vel",
 )
-# Those that the compiled readout knows, in another order than the data files'.
-COMPILED_KEYS = ("robot0_joint_vel", "object", *(key for key in KEYS[1:8] if "vel_" not in key))
-OBJECT_DIMS = {"lift": 10, "can": 14, "square": 14}
 
 
-def robosuites_own(env: RobosuiteEnv, keys: tuple[str, ...]) -> np.ndarray:
-    """As robomimic's ``dataset_states_to_obs`` reads them: forwarded, forced, with all sensors active."""
+def robosuites_own(env: RobosuiteEnv, keys: tuple[str, ...], cache: dict[str, np.ndarray]) -> np.ndarray:
+    """As robomimic's ``dataset_states_to_obs`` reads them: forwarded, forced, with all sensors active.
+
+    ``cache`` holds what robosuite's sensors know of the reading before, and then of this one.
+    """
     env._env.sim.forward()
+    env._env._obs_cache = dict(cache)  # stepping has made readings in between
     for name in env._env.observation_names:
         if "joint_pos" in name or "eef_vel" in name:
             env._env.modify_observable(name, "active", True)
     reading = env._env._get_observations(force_update=True)
+    cache.update(env._env._obs_cache)
     return np.concatenate([reading["object-state" if key == "object" else key] for key in keys])
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ONE_ARM)
 @pytest.mark.parametrize("keys", [KEYS, COMPILED_KEYS], ids=["by robosuite", "compiled"])
 @pytest.mark.parametrize("stepping", ["fused", "stock"])
 def test_observations_are_robomimics_for_the_state(task: str, keys: tuple[str, ...], stepping: SteppingName) -> None:
     env = RobosuiteEnv(default_env_args(task), keys, stepping=stepping)
     assert tuple(env.obs_dims) == keys
     assert (env._sensors._plan is not None) == (keys == COMPILED_KEYS)
-    assert env.obs_dims["object"] == OBJECT_DIMS[task]
+    assert env.obs_dims["object"] == TASKS[task].object_dim
     obs, _ = env.reset(seed=0)
     assert obs.dtype == np.float32
-    assert np.array_equal(obs, robosuites_own(env, keys).astype(np.float32))
+    cache: dict[str, np.ndarray] = {}
+    robosuites_own(env, keys, cache)
+    assert np.array_equal(obs, robosuites_own(env, keys, cache).astype(np.float32))
     for action in np.random.default_rng(0).uniform(-1, 1, (5, 7)):
         obs = env.step(action)[0]
-        assert np.array_equal(env.observe(), robosuites_own(env, keys))
+        assert np.array_equal(env.observe(), robosuites_own(env, keys, cache))
         assert np.array_equal(obs, env.observe().astype(np.float32))
     env.close()
 
@@ -64,7 +68,7 @@ def test_relative_poses_are_there_right_after_a_reset() -> None:
 
 
 def test_only_what_is_asked_for_is_computed() -> None:
-    env = robosuite141.make_env(default_env_args("can"))
+    env = make_env(default_env_args("can"))
     names = [name for name, _ in Sensors(env, ("robot0_gripper_qpos",))._sensors]
     assert names == ["robot0_gripper_qpos"]
     names = [name for name, _ in Sensors(env, ("object",))._sensors]
@@ -80,15 +84,13 @@ def test_an_unknown_key_is_the_users_error() -> None:
 def test_an_unknown_environment_is_the_users_error() -> None:
     with pytest.raises(UserError, match="'Lifft'"):
         RobosuiteEnv(default_env_args("lift") | {"env_name": "Lifft"})
-    with pytest.raises(UserError, match=r"robosuite 1\.5"):
-        RobosuiteEnv(default_env_args("lift") | {"env_version": "1.5.1"})
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", WITH_GOAL)
 def test_success_is_robosuites_own(task: str) -> None:
     env = RobosuiteEnv(default_env_args(task))
     env.reset(seed=0)
-    _, data = robosuite141.model_and_data(env._env)
+    _, data = model_and_data(env._env)
     bodies = {
         "lift": lambda: [env._env.cube_body_id],
         "can": lambda: [env._env.obj_body_id[thing.name] for thing in env._env.objects],
@@ -100,12 +102,14 @@ def test_success_is_robosuites_own(task: str) -> None:
         "can": ([-0.15, 0.0, 0.75], [0.35, 0.55, 0.95]),
         "square": ([0.18, -0.15, 0.8], [0.28, 0.15, 0.9]),
     }[task]
+    hand = simulator.arm_of(env._env)
+    assert hand is not None
     rng = np.random.default_rng(0)
     outcomes = []
     for _ in range(4000):
         # Kinematics are overwritten, not simulated: both checks read these two arrays and nothing else that moves.
         data.xpos[bodies] = rng.uniform(low, high, (len(bodies), 3))
-        data.site_xpos[env._env.robots[0].eef_site_id] = data.xpos[bodies[0]] + rng.normal(0, 0.05, 3)
+        data.site_xpos[hand.site] = data.xpos[bodies[0]] + rng.normal(0, 0.05, 3)
         ours, theirs = env._success.check(), bool(env._env._check_success())
         assert ours == theirs
         outcomes.append(ours)

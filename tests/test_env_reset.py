@@ -11,14 +11,17 @@ import pytest
 
 from common.errors import UserError
 from envs.episodes import episode_generator, episode_seed
-from envs.robosuite141 import build as robosuite141
+from envs.installed import installed_folder
+from envs.robosuite_common import make_env, model_and_data
 from envs.robosuite_env import RobosuiteEnv
-from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args, resolve_env_args
+from envs.simulator import simulator
+from envs.tasks import DEFAULT_OBS_KEYS, default_env_args, resolve_env_args
+from tests.simulators import ONE_ARM, seeded_hard_reset
 
 REAL_FILE = Path(__file__).resolve().parents[2] / "shared/data/ph_lift_low_dim.hdf5"
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=ONE_ARM)
 def env(request: pytest.FixtureRequest) -> Iterator[RobosuiteEnv]:
     env = RobosuiteEnv(default_env_args(request.param))
     yield env
@@ -43,18 +46,19 @@ def model_arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
 
 
 def test_seeded_reset_equals_robosuites_hard_reset(env: RobosuiteEnv) -> None:
-    stock = robosuite141.make_env(env.env_args)
-    assert stock.hard_reset, "robosuite's default"
+    stock = make_env(env.env_args)
     for seed in (0, 1, 2**32 - 1):
         env.reset(seed=seed)
-        np.random.seed(seed)
-        stock.reset()
+        seeded_hard_reset(stock, seed)
         assert np.array_equal(env.state(), stock.sim.get_state().flatten())
         # Everything else that a rebuild could vary, the cube's inertia and bounds included, is in the model.
-        ours, theirs = model_arrays(robosuite141.model_and_data(env._env)[0]), model_arrays(stock.sim.model._model)
+        ours, theirs = model_arrays(model_and_data(env._env)[0]), model_arrays(stock.sim.model._model)
         for name, array in theirs.items():
             assert np.allclose(ours[name], array, rtol=1e-14, atol=0), name
-        assert np.array_equal(env._env.robots[0].controller.initial_joint, stock.robots[0].controller.initial_joint)
+        ours_arm, theirs_arm = simulator.arm_of(env._env), simulator.arm_of(stock)
+        assert ours_arm is not None
+        assert theirs_arm is not None
+        assert np.array_equal(ours_arm.controller.initial_joint, theirs_arm.controller.initial_joint)
 
 
 def test_reset_does_not_touch_numpys_global_generator(env: RobosuiteEnv) -> None:
@@ -76,7 +80,7 @@ def test_reset_without_a_seed_follows_the_last_seed(lift: RobosuiteEnv) -> None:
 
 def test_cube_size_varies_over_its_whole_range(lift: RobosuiteEnv) -> None:
     sizes = []
-    model, _ = robosuite141.model_and_data(lift._env)
+    model, _ = model_and_data(lift._env)
     for seed in range(40):
         lift.reset(seed=seed)
         sizes.append(model.geom("cube_g0").size.copy())
@@ -107,16 +111,17 @@ def test_replay_from_the_first_state_is_exact(env: RobosuiteEnv) -> None:
 def test_model_file_loads_in_robosuite_itself(env: RobosuiteEnv) -> None:
     obs, _ = env.reset(seed=4)
     # The steps of robomimic's EnvRobosuite.reset_to, which this version of robomimic cannot run (it needs mujoco_py).
-    stock = robosuite141.make_env(env.env_args)
+    stock = make_env(env.env_args)
     stock.reset()
     stock.reset_from_xml_string(stock.edit_model_xml(env.model_file()))
     stock.sim.reset()
     stock.sim.set_state_from_flattened(env.state())
     stock.sim.forward()
+    stock._get_observations(force_update=True)  # robosuite 1.5 observes objects a reading late
     reading = stock._get_observations(force_update=True) | {}
     reading["object"] = reading["object-state"]
     assert np.array_equal(np.concatenate([reading[key] for key in DEFAULT_OBS_KEYS]).astype(np.float32), obs)
-    ours, theirs = model_arrays(robosuite141.model_and_data(env._env)[0]), model_arrays(stock.sim.model._model)
+    ours, theirs = model_arrays(model_and_data(env._env)[0]), model_arrays(stock.sim.model._model)
     assert np.allclose(ours["body_inertia"], theirs["body_inertia"], rtol=1e-14, atol=0)
 
 
@@ -126,7 +131,7 @@ def test_a_seeded_reset_after_a_foreign_model_is_as_before(lift: RobosuiteEnv) -
     states = run(lift, actions)
     heavy = lift.model_file().replace('density="1000"', 'density="3000"')
     lift.reset_to(states[0], heavy)
-    foreign, _ = robosuite141.model_and_data(lift._env)
+    foreign, _ = model_and_data(lift._env)
     assert foreign.body("cube_main").mass > 0.19
     assert lift.model_file() == heavy
     assert not np.array_equal(run(lift, actions), states)
@@ -140,11 +145,11 @@ def test_lift_demonstrations_of_other_cubes_need_no_rebuild(lift: RobosuiteEnv) 
         lift.reset(seed=seed)
         files.append((lift.state(), lift.model_file()))
     assert files[0][1] != files[1][1]
-    model, _ = robosuite141.model_and_data(lift._env)
+    model, _ = model_and_data(lift._env)
     for state, model_file in files:
         lift.reset_to(state, model_file)
         assert lift.model_file() == model_file
-    assert robosuite141.model_and_data(lift._env)[0] is model
+    assert model_and_data(lift._env)[0] is model
 
 
 @pytest.mark.parametrize(
@@ -171,12 +176,13 @@ def test_a_state_of_another_task_is_refused(lift: RobosuiteEnv) -> None:
 
 
 @pytest.mark.skipif(not REAL_FILE.is_file(), reason=f"{REAL_FILE} is not on this machine")
+@pytest.mark.skipif(installed_folder() != "robosuite141", reason="its observations and controller are robosuite 1.4's")
 def test_real_demonstrations_give_their_observations_and_succeed(lift: RobosuiteEnv) -> None:
     with h5py.File(REAL_FILE) as file:
         for demo in file["data"].values():
             states, actions = demo["states"][:], demo["actions"][:]
             stored = np.concatenate([demo["obs"][key][:] for key in DEFAULT_OBS_KEYS], axis=1)
-            with pytest.warns(UserWarning, match="before 1.4"):
+            with pytest.warns(UserWarning, match="another version"):
                 lift.reset_to(states[0], demo.attrs["model_file"])
             observed = [lift.reset_to(state) for state in states]
             assert np.allclose(observed, stored, atol=1e-6)
@@ -200,6 +206,6 @@ def test_env_args_come_from_the_file_then_the_task() -> None:
         assert resolve_env_args(None, "can")["env_name"] == "PickPlaceCan"
     with pytest.raises(UserError, match="Name the task"):
         resolve_env_args(None, None)
-    with pytest.raises(UserError, match="expected one of lift, can, square"):
+    with pytest.raises(UserError, match="expected one of lift, can, square, tool_hang, transport"):
         default_env_args("Lift")
     assert json.loads(json.dumps(default_env_args("lift"))) == default_env_args("lift")

@@ -16,7 +16,10 @@ N_EPISODES = 8
 LONGEST = {"lift": 50, "can": 180, "square": 170}  # env steps: what a proficient human takes at most, or less
 
 
-@pytest.fixture(scope="module", params=TASKS)
+WITH_EXPERT = [name for name, task in TASKS.items() if task.expert is not None]
+
+
+@pytest.fixture(scope="module", params=WITH_EXPERT)
 def pool(request: pytest.FixtureRequest) -> Iterator[tuple[str, EnvPool]]:
     with EnvPool(EnvSpec(default_env_args(request.param), RECORDED_KEYS, pred_horizon=1)) as pool:
         yield request.param, pool

@@ -1,24 +1,27 @@
 """The fused control step computes what robosuite's own step computes."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
-from robosuite.controllers import load_controller_config
 
+from envs.installed import installed_folder
 from envs.osc_kernel import wrench
-from envs.robosuite141 import build as robosuite141
+from envs.robosuite_common import make_env
 from envs.robosuite_env import RobosuiteEnv
-from envs.tasks import TASKS, default_env_args
+from envs.stepping import OscStepping
+from envs.tasks import default_env_args
+from tests.simulators import ONE_ARM, controllers, seeded_hard_reset
 
 
-def qpos_difference(task: str, seed: int, actions: np.ndarray) -> np.ndarray:
+def qpos_difference(task: str, seed: int, actions: np.ndarray, env_args: dict[str, Any] | None = None) -> np.ndarray:
     """Largest |qpos difference| after each action between the fused step and plain robosuite from its hard reset."""
-    fused = RobosuiteEnv(default_env_args(task))
-    stock = robosuite141.make_env(default_env_args(task))
+    env_args = env_args or default_env_args(task)
+    fused, stock = RobosuiteEnv(env_args), make_env(env_args)
+    assert isinstance(fused._stepping, OscStepping)
     fused.reset(seed=seed)
-    np.random.seed(seed)
-    stock.reset()
+    seeded_hard_reset(stock, seed)
     nq = len(stock.sim.data.qpos)
     differences = []
     for action in actions:
@@ -29,7 +32,7 @@ def qpos_difference(task: str, seed: int, actions: np.ndarray) -> np.ndarray:
     return np.array(differences)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ONE_ARM)
 def test_random_actions_lead_to_the_same_joint_positions(task: str) -> None:
     difference = qpos_difference(task, 1, np.random.default_rng(1).uniform(-1, 1, (100, 7)))
     assert difference[[0, 9, 99]].max() < 1e-5
@@ -46,9 +49,8 @@ def test_actions_outside_the_range_and_pure_translations_are_treated_alike() -> 
 
 def test_other_gains_and_ranges_are_followed() -> None:
     env_args = default_env_args("lift")
-    env_args["env_kwargs"]["controller_configs"] |= {"kp": [80, 90, 100, 110, 120, 130], "damping_ratio": 0.7}
-    env_args["env_kwargs"]["controller_configs"] |= {"input_max": 2, "input_min": -1, "output_max": 0.04}
-    env_args["env_kwargs"]["controller_configs"] |= {"output_min": -0.02}
+    controllers(env_args)[0].update(kp=[80, 90, 100, 110, 120, 130], damping_ratio=0.7)
+    controllers(env_args)[0].update(input_max=2, input_min=-1, output_max=0.04, output_min=-0.02)
     env_args["env_kwargs"]["control_freq"] = 10
     fused, stock = (RobosuiteEnv(env_args, stepping=stepping) for stepping in ("fused", "stock"))
     for env in (fused, stock):
@@ -62,19 +64,17 @@ def test_other_gains_and_ranges_are_followed() -> None:
 @pytest.mark.parametrize(
     ("controller", "changes", "reason"),
     [
-        ("OSC_POSITION", {}, "OSC_POSITION, not OSC_POSE"),
-        ("JOINT_VELOCITY", {}, "JOINT_VELOCITY, not OSC_POSE"),
+        ("OSC_POSITION", {"output_max": 0.05, "output_min": -0.05}, "OSC_POSITION, not OSC_POSE"),
+        ("JOINT_VELOCITY", {"output_max": 0.5, "output_min": -0.5, "kp": 3.0}, "JOINT_VELOCITY, not OSC_POSE"),
         ("OSC_POSE", {"impedance_mode": "variable_kp"}, "impedance_mode is variable_kp"),
-        ("OSC_POSE", {"control_delta": False}, "absolute goals"),
-        ("OSC_POSE", {"position_limits": [[-1, -1, 0], [1, 1, 2]]}, "limits position"),
+        ("OSC_POSE", {"control_delta": False, "input_type": "absolute"}, "absolute goals"),
     ],
 )
 def test_anything_else_is_stepped_by_robosuite_and_said_so(
     controller: str, changes: dict[str, object], reason: str
 ) -> None:
     env_args = default_env_args("lift")
-    config = load_controller_config(default_controller=controller) | changes
-    env_args["env_kwargs"]["controller_configs"] = config
+    controllers(env_args)[0].update(type=controller, **changes)
     with pytest.warns(UserWarning, match=f"stepped by robosuite itself.*{reason}") as caught:
         env = RobosuiteEnv(env_args)
     assert len([warning for warning in caught if "robosuite itself" in str(warning.message)]) == 1
@@ -87,10 +87,30 @@ def test_anything_else_is_stepped_by_robosuite_and_said_so(
     env.close()
 
 
+def test_limits_on_goals_are_left_to_robosuite() -> None:
+    # Not stepped: robosuite 1.5 does not implement them.
+    env_args = default_env_args("lift")
+    controllers(env_args)[0]["position_limits"] = [[-1, -1, 0], [1, 1, 2]]
+    with pytest.warns(UserWarning, match="limits position"):
+        RobosuiteEnv(env_args).close()
+
+
+@pytest.mark.skipif(installed_folder() == "robosuite141", reason="robosuite 1.4 has one frame and one way of physics")
+@pytest.mark.parametrize("frame", ["world", "base"])
+@pytest.mark.parametrize("lite_physics", [False, True])
+def test_both_frames_and_both_ways_of_physics_are_followed(frame: str, lite_physics: bool) -> None:
+    env_args = default_env_args("lift")
+    controllers(env_args)[0]["input_ref_frame"] = frame
+    env_args["env_kwargs"]["lite_physics"] = lite_physics
+    actions = np.random.default_rng(3).uniform(-1, 1, (30, 7))
+    actions[::3, 3:6] = 0.0
+    assert qpos_difference("lift", 0, actions, env_args).max() < 1e-9
+
+
 def test_an_interpolating_controller_is_left_to_robosuite() -> None:
     # Not stepped: robosuite 1.4.1's interpolator does not work with numpy 2.
     env_args = default_env_args("lift")
-    env_args["env_kwargs"]["controller_configs"]["interpolation"] = "linear"
+    controllers(env_args)[0]["interpolation"] = "linear"
     with pytest.warns(UserWarning, match="interpolates"):
         RobosuiteEnv(env_args).close()
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from envs.tasks.task import Body, Goal, Task
+from envs.tasks.task import Goal, Observed, Task
 
 
 def _goal(env: Any) -> Goal:
@@ -18,7 +18,8 @@ CAN = Task(
     name="can",
     env_name="PickPlaceCan",
     horizon=400,
-    object=Body("Can", "Can_main"),
+    object_dim=14,
+    objects=(Observed("Can_main"),),
     object_in_hand="pose",
     goal=_goal,
     expert="experts.can:CanExpert",

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from envs.tasks.task import Body, Goal, Task
+from envs.tasks.task import Goal, Observed, Task
 
 
 def _goal(env: Any) -> Goal:
@@ -18,7 +18,8 @@ SQUARE = Task(
     name="square",
     env_name="NutAssemblySquare",
     horizon=400,
-    object=Body("SquareNut", "SquareNut_main"),
+    object_dim=14,
+    objects=(Observed("SquareNut_main"),),
     object_in_hand="pose",
     goal=_goal,
     expert="experts.square:SquareExpert",

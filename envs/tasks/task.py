@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 
-class Body(NamedTuple):
-    """An object whose pose the task observes."""
+class Observed(NamedTuple):
+    """Something whose pose the task observes."""
 
-    observable: str  # robosuite's prefix of its observables: <observable>_pos, <observable>_quat
-    name: str  # the body in the MuJoCo model
+    name: str  # in the MuJoCo model
+    kind: Literal["body", "body_matrix", "site", "geom"] = "body"  # body_matrix: with the quaternion of its matrix
 
 
 class Goal(NamedTuple):
@@ -40,24 +40,33 @@ class Task:
         name: in the command line.
         env_name: robosuite's.
         horizon: episode length (env steps) of Robomimic's registry for the ``ph`` data set.
-        object: whose pose ``object`` observes.
-        object_in_hand: how ``object`` says where that is for the hand: the difference of positions, or its pose in the
-            hand's frame.
-        goal: of the robosuite environment, once it is built.
+        robots: how many arms it takes, each a Panda.
+        objects: whose poses ``object`` observes, in order; empty: robosuite's own sensors read it.
+        object_in_hand: how ``object`` says where they are for the hand: the difference of positions, or their poses in
+            the hand's frame.
+        goal: of the robosuite environment, once it is built; None: ``state`` or robosuite's own check decides.
+        state: class as "module:name" that, made with the robosuite environment, gives ``check()`` for success and the
+            ``flags()`` that ``object`` ends with.
         random_box: what robosuite draws when it builds the model.
+        random_model: whether it draws more than that, so that every reset has to build it anew.
         expert: the scripted operator's class as "module:name"; None: it has none.
     """
 
     name: str
     env_name: str
     horizon: int
-    object: Body
-    object_in_hand: Literal["difference", "pose"]
-    goal: Callable[[Any], Goal]
+    object_dim: int  # number of values of `object`
+    robots: int = 1
+    objects: tuple[Observed, ...] = ()
+    object_in_hand: Literal["difference", "pose"] = "pose"
+    goal: Callable[[Any], Goal] | None = None
+    state: str | None = None
     random_box: RandomBox | None = None
+    random_model: bool = False
     expert: str | None = None
 
     @property
-    def object_dim(self) -> int:
-        """Number of values of ``object``: position and quaternion, then those for the hand."""
-        return 7 + {"difference": 3, "pose": 7}[self.object_in_hand]
+    def obs_keys(self) -> tuple[str, ...]:
+        """What policies of the task usually observe."""
+        each = ("eef_pos", "eef_quat", "gripper_qpos")
+        return (*(f"robot{i}_{key}" for i in range(self.robots) for key in each), "object")

@@ -1,42 +1,46 @@
-"""robosuite 1.4.1: building its environments, and which of them the fused step knows.
-
-Importing this module imports robosuite (1-2 s), so only modules that simulate do.
-"""
+"""What is the same in every version of robosuite. Importing this module imports robosuite (1-2 s), prepared for it."""
 
 import inspect
 import logging
 from copy import deepcopy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from common.errors import UserError
+from envs.installed import check_version, header
 from envs.numba_cache import ensure_numba_cache
 from envs.rendering import choose_gl
-from envs.tasks import TASKS, Task, check_version, task_of
+from envs.tasks import TASKS, Task, task_of
 
 choose_gl()
 ensure_numba_cache()
-# On import robosuite's macros.py advises, on stderr, to set up a private macro file: nothing a user of ours can act on.
-logging.getLogger("robosuite_logs").addFilter(lambda record: record.filename != "macros.py")
+# On import robosuite advises, on stderr, to set up a private macro file and to install packages of other robots:
+# nothing a user of ours can act on.
+logging.getLogger("robosuite_logs").addFilter(lambda record: record.filename not in ("macros.py", "__init__.py"))
 
 # ruff: noqa: E402 - all of the above must come before these imports
 import mujoco
+import numpy as np
 import robosuite
-from robosuite.controllers.osc import OperationalSpaceController
 from robosuite.environments.base import REGISTERED_ENVS, MujocoEnv
 from robosuite.environments.robot_env import RobotEnv
-from robosuite.models.grippers.panda_gripper import PandaGripper
-from robosuite.robots.single_arm import SingleArm
 from robosuite.utils.transform_utils import mat2quat, quat2mat
 
+from envs.mujoco_shim import give_back
+
+give_back()
+
 __all__ = [
+    "ArmAddresses",
     "MujocoEnv",
+    "Stepping",
     "hide_sites",
     "make_env",
     "mat2quat",
     "model_and_data",
     "quat2mat",
     "task_of_env",
-    "why_not_fused",
+    "why_osc_not_fused",
 ]
 
 # What Robomimic forces on every header for low-dim work: no windows, no cameras, no time limit of robosuite's own.
@@ -49,27 +53,53 @@ _HEADLESS = {
 }
 
 
+@dataclass(frozen=True)
+class ArmAddresses:
+    """Where the one arm of an environment is in the MuJoCo model, and robosuite's own objects for it."""
+
+    controller: Any
+    gripper: Any
+    site: int  # the grip site
+    hand: int  # the hand's body
+    qpos: list[int]  # of the joints, from base to hand
+    dof: list[int]
+    actuators: list[int]
+    torque_min: np.ndarray  # N m
+    torque_max: np.ndarray
+    gripper_qpos: list[int]
+    gripper_dof: list[int]
+    gripper_actuators: list[int]
+
+
+class Stepping(Protocol):
+    """Simulates control steps of one environment."""
+
+    def begin(self) -> None:
+        """Start an episode at the environment's present, forwarded state, after robosuite's own reset."""
+
+    def step(self, action: np.ndarray) -> None:
+        """Simulate one control step with ``action`` (action_dim,) float64; leaves the state forwarded."""
+
+
 def make_env(env_args: dict[str, Any]) -> MujocoEnv:
     """Build the robosuite environment that a Robomimic header describes, headless.
 
     Raises:
-        UserError: robosuite 1.4 has no such environment or does not take these arguments, or the header is of robosuite
-            1.5.
+        UserError: this robosuite has no such environment or does not take these arguments, or the header is of another
+            version.
     """
-    if not robosuite.__version__.startswith("1.4."):
-        raise UserError(
-            f"robosuite {robosuite.__version__} is installed: expected 1.4.1 (pip install robosuite==1.4.1)."
-        )
     check_version(env_args)
     name = env_args["env_name"]
     if name not in REGISTERED_ENVS:
-        raise UserError(f"env_args name the environment {name!r}: robosuite 1.4.1 has {', '.join(REGISTERED_ENVS)}.")
+        known = ", ".join(REGISTERED_ENVS)
+        raise UserError(f"env_args name the environment {name!r}: {header().SIMULATES} has {known}.")
     # Robomimic's converter repeats the name among the arguments.
     kwargs = {key: value for key, value in env_args.get("env_kwargs", {}).items() if key != "env_name"}
     if fault := _fault_of(name, kwargs):
         raise UserError(
-            f"robosuite 1.4.1 cannot build {name} from the data file's env_args: {fault}. Mend the attribute 'env_args'"
-            " of its group 'data'; without it, Robomimic's v141 settings of the task that you name are used."
+            f"{header().SIMULATES} cannot build {name} from the data file's env_args: {fault}. Mend the attribute "
+            f"'env_args' of its group 'data'; without it, the settings of {header().FILES} for the task that you name "
+            "are used."
         )
     return robosuite.make(name, **(deepcopy(kwargs) | _HEADLESS))
 
@@ -90,11 +120,9 @@ def _fault_of(name: str, kwargs: dict[str, Any]) -> str | None:
     controllers = kwargs.get("controller_configs")
     for controller in controllers if isinstance(controllers, list) else [controllers]:
         kind = controller.get("type") if isinstance(controller, dict) else controller
-        if kind is not None and not (isinstance(kind, str) and kind in robosuite.ALL_CONTROLLERS):
-            return (
-                f"its controller is {kind!r}, expected one of {', '.join(robosuite.ALL_CONTROLLERS)} (robosuite 1.5 has"
-                " others)"
-            )
+        known_kinds = header().CONTROLLERS
+        if kind is not None and not (isinstance(kind, str) and kind in known_kinds):
+            return f"its controller is {kind!r}, expected one of {', '.join(known_kinds)} (other versions have others)"
     return None
 
 
@@ -114,24 +142,16 @@ def model_and_data(env: MujocoEnv) -> tuple[mujoco.MjModel, mujoco.MjData]:
     return env.sim.model._model, env.sim.data._data
 
 
-def why_not_fused(env: MujocoEnv) -> str | None:
-    """What keeps ``env`` from the fused control step, in words; None where nothing does."""
-    if len(env.robots) != 1 or type(env.robots[0]) is not SingleArm:
-        return "it has more than one arm"
-    robot = env.robots[0]
-    controller = robot.controller
-    if type(controller) is not OperationalSpaceController or not controller.use_ori:
-        return f"its controller is {controller.name}, not OSC_POSE"
+def why_osc_not_fused(env: MujocoEnv, controller: Any) -> str | None:
+    """What keeps an environment and its OSC controller from the fused control step whatever the version, in words."""
     if controller.impedance_mode != "fixed":
         return f"its controller's impedance_mode is {controller.impedance_mode}, not fixed"
     if controller.interpolator_pos is not None or controller.interpolator_ori is not None:
         return "its controller interpolates"
-    if not (controller.use_delta and controller.uncoupling):
-        return "its controller takes absolute goals or couples position and orientation"
+    if not controller.uncoupling:
+        return "its controller couples position and orientation"
     if controller.position_limits is not None or controller.orientation_limits is not None:
         return "its controller limits position or orientation"
-    if type(robot.gripper) is not PandaGripper:
-        return f"its gripper is {type(robot.gripper).__name__}, not PandaGripper"
     model, _ = model_and_data(env)
     if model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
         return "its integrator is RK4"

@@ -1,4 +1,4 @@
-"""robosuite 1.4.1: the initial states of its resets without its rebuilds, and its model files."""
+"""The initial states of robosuite's resets without its rebuilds, and its model files."""
 
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -6,17 +6,20 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from common.errors import UserError
-from envs.robosuite141.build import MujocoEnv, model_and_data, task_of_env
+from envs.installed import header
+from envs.robosuite_common import MujocoEnv, model_and_data, task_of_env
+from envs.simulator import simulator
 from envs.tasks.task import RandomBox
 
-# ruff: noqa: I001 - envs.robosuite141.build prepares these imports
+# ruff: noqa: I001 - envs.robosuite_common prepares these imports
 import mujoco
 from robosuite.utils.mjcf_utils import array_to_string
 
 
 def can_reset_without_rebuild(env: MujocoEnv) -> bool:
     """Whether ``seeded_reset`` knows all that a rebuild of this environment's model would vary."""
-    return task_of_env(env) is not None
+    task = task_of_env(env)
+    return task is not None and not task.random_model
 
 
 def _random_box(env: MujocoEnv) -> RandomBox | None:
@@ -25,26 +28,22 @@ def _random_box(env: MujocoEnv) -> RandomBox | None:
 
 
 def seeded_reset(env: MujocoEnv, seed: int) -> None:
-    """Bring ``env`` to the state that ``np.random.seed(seed)`` and robosuite's own hard reset give.
+    """Bring ``env`` to the state that robosuite's own hard reset gives when it draws from ``seed``.
 
     robosuite rebuilds the whole model (0.2-1.5 s) at every hard reset, of which only the size of the task's
     ``random_box`` is random. Here the model stays, the same numbers are drawn in the same order, and the size is
-    written into it. The global state of numpy's legacy generator, which robosuite draws from, is put back afterwards.
+    written into it.
     """
-    before = np.random.get_state()
-    np.random.seed(seed)
-    try:
+    with simulator.drawing(env, seed) as uniform:
         if can_reset_without_rebuild(env):
             box = _random_box(env)
             if box is not None:
-                set_box_size(env, box, np.array([np.random.uniform(box.size_min, box.size_max) for _ in range(3)]))
+                set_box_size(env, box, np.array([uniform(box.size_min, box.size_max) for _ in range(3)]))
             env.sim.reset()
             env._reset_internal()
         else:
             env.hard_reset = True
             env.reset()
-    finally:
-        np.random.set_state(before)
     _forward_afresh(env)
 
 
@@ -66,12 +65,7 @@ def reset_to_state(env: MujocoEnv, state: np.ndarray) -> None:
     for robot, init_qpos in zip(env.robots, usual, strict=True):
         robot.init_qpos = init_qpos
     env.sim.set_state_from_flattened(state)
-    for robot in env.robots:
-        # In the first substep of an episode robosuite's controller uses what it saw when it was made: with the arm in
-        # place and the fingers not. Positions are those of `state` already, velocities may not be.
-        mass_matrix = robot.controller.mass_matrix
-        robot.controller.update(force=True)
-        robot.controller.mass_matrix = mass_matrix
+    simulator.restart_controllers(env)
     _forward_afresh(env)
 
 
@@ -118,8 +112,9 @@ def model_xml(env: MujocoEnv) -> str:
 def load_model_xml(env: MujocoEnv, xml: str) -> bool:
     """Make the simulated model that of ``xml``, a demonstration's ``model_file``; whether that took a rebuild.
 
-    Paths of meshes and textures on the machine that wrote the file are replaced by this installation's. A file of a
-    robosuite before 1.4, which 1.4.1 cannot load, is replaced by 1.4.1's own model, with the cube of the file.
+    Paths of meshes and textures on the machine that wrote the file are replaced by this installation's. A file of
+    another version of robosuite, whose geometry has other names, is replaced by the installed one's own model, with the
+    box of the file.
 
     Raises:
         UserError: ``xml`` is not a model that this MuJoCo can read, or is one of another task.
@@ -144,8 +139,8 @@ def load_model_xml(env: MujocoEnv, xml: str) -> bool:
     missing = set(_names(ours, "geom")) - set(_names(theirs, "geom"))
     if missing:
         warnings.warn(
-            "model_file was written by a robosuite before 1.4 (it lacks "
-            f"{len(missing)} of 1.4.1's geoms): simulating 1.4.1's own model instead",
+            f"model_file was written by another version than {header().SIMULATES} (it lacks {len(missing)} of its "
+            "geoms): simulating the installed version's own model instead",
             stacklevel=3,
         )
         return False
@@ -161,7 +156,6 @@ def _names(model: mujoco.MjModel, kind: str) -> list[str]:
 
 def rebuild(env: MujocoEnv) -> None:
     """Give ``env`` robosuite's own model again, after another was loaded."""
-    before = np.random.get_state()
-    env.hard_reset = True
-    env.reset()
-    np.random.set_state(before)
+    with simulator.drawing(env, 0):
+        env.hard_reset = True
+        env.reset()

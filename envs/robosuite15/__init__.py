@@ -1,0 +1,1 @@
+"""robosuite 1.5: all that is peculiar to this version."""
