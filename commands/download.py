@@ -28,7 +28,8 @@ def download(
     from datamodules.download import fetch, official_url
     from datamodules.hdf5 import DatasetFile
     from datamodules.hub import fetch_from_hub, hub_filename
-    from envs.tasks import TASKS, check_version
+    from envs.installed import check_version
+    from envs.tasks import TASKS
 
     known = task if task in TASKS else None
     suffix = "_v15" if version == "v15" else ""
