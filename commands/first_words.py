@@ -68,9 +68,13 @@ def first_flags(command: str) -> str:
 
 
 def say_train(task: str | None, dataset: Path) -> None:
-    """Print how to train on ``dataset``; ``task`` is its short name, None for one without a configuration."""
-    settings = ["--config", f"configs/bc_{task or 'lift'}.yaml", *([] if task else ["--data.task", "null"])]
-    say_next("train on it", "fit", *settings, "--dataset", dataset)
+    """Print how to train on ``dataset``; ``task`` is its short name, None where it has none."""
+    config = f"configs/bc_{task}.yaml"
+    if (Path(__file__).parents[1] / config).is_file():
+        settings = [config]
+    else:
+        settings = ["configs/bc_lift.yaml", "--data.task", "null", "--output", f"checkpoints/bc/{dataset.stem}"]
+    say_next("train on it", "fit", "--config", *settings, "--dataset", dataset)
 
 
 def say_next(purpose: str, *words: object) -> None:

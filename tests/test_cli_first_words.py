@@ -1,6 +1,7 @@
 """The first minute: what the bare command says, the head of a long help, one name per kind of flag."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 import cli
 from cli import COMMANDS
-from commands.first_words import FIRST_FLAGS
+from commands.first_words import FIRST_FLAGS, say_train
 from commands.front_door import run
 from tests.training_toy import ROOT, ForkServer, fit_line, write_toy_dataset
 
@@ -74,6 +75,16 @@ def test_one_name_per_kind_of_flag_beside_the_names_that_parsers_know(
     status, errors = cli_server.run([*base, "--resume=false"])
     assert status == 2
     assert "--resume" in errors
+
+
+@pytest.mark.parametrize("task", ["can", "tool_hang", None])
+def test_a_data_set_is_followed_by_how_to_train_on_it(task: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    say_train(task, Path("data/my file.hdf5"))
+    words = shlex.split(capsys.readouterr().out.partition("cli.py ")[2])
+    assert (words[0], words[-2:]) == ("fit", ["--dataset", "data/my file.hdf5"])
+    config = ROOT / words[words.index("--config") + 1]
+    assert config.is_file()
+    assert (config.name == f"bc_{task}.yaml") != ("--data.task" in words)
 
 
 @pytest.mark.parametrize("wanted", ["cpu", "mps"])

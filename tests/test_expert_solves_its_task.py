@@ -21,7 +21,7 @@ WITH_EXPERT = [name for name, task in TASKS.items() if task.expert is not None]
 
 @pytest.fixture(scope="module", params=WITH_EXPERT)
 def pool(request: pytest.FixtureRequest) -> Iterator[tuple[str, EnvPool]]:
-    with EnvPool(EnvSpec(default_env_args(request.param), RECORDED_KEYS, pred_horizon=1)) as pool:
+    with EnvPool(EnvSpec(default_env_args(request.param), RECORDED_KEYS, pred_horizon=1), n_envs=2) as pool:
         yield request.param, pool
 
 
