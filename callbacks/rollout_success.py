@@ -83,7 +83,8 @@ class RolloutSuccess(Callback):
         most = spec.diffusion.num_train_timesteps
         if self.ddim_steps is not None and self.ddim_steps > most:
             raise UserError(f"rollout.ddim_steps is {self.ddim_steps}: expected 1 to {most}, the policy's own steps")
-        self._open(pl_module)
+        if stage == "fit":  # hours may lie before its first rollout; the others load their checkpoint, then roll out
+            self._open(pl_module)
 
     def _open(self, module: DiffusionBC) -> EnvPool:
         """The environments, built once; whatever the simulator or the policy's dimensions refuse is refused here."""
