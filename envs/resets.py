@@ -93,6 +93,8 @@ def set_box_size(env: MujocoEnv, box: RandomBox, size: np.ndarray) -> None:
     model.body_mass[body] = mass
     model.body_inertia[body] = mass * np.array([y + z, x + z, x + y]) / 3
     mujoco.mj_setConst(model, data)
+    # Newer versions of mj_setConst leave out what scales the solver's tolerance; summed one by one, as MuJoCo does.
+    model.stat.meaninertia = np.cumsum(model.dof_M0)[-1] / model.nv
     # robosuite's own description of the box: placement reads its size, and the model file is made of it.
     getattr(env, box.attribute).size = list(size)
     for geom in _box_geoms(box, env.model.root):

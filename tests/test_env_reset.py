@@ -37,7 +37,8 @@ def lift() -> Iterator[RobosuiteEnv]:
 
 def model_arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
     arrays = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
-    statistics = {f"stat.{name}": getattr(model.stat, name) for name in dir(model.stat) if not name.startswith("_")}
+    # Without mean mass and size, which scale a viewer's arrows and which MuJoCo 3.17 does not follow up.
+    statistics = {f"stat.{name}": getattr(model.stat, name) for name in ("meaninertia", "extent", "center")}
     return {
         name: np.array(value)
         for name, value in (arrays | statistics).items()

@@ -65,7 +65,7 @@ def test_other_gains_and_ranges_are_followed() -> None:
     ("controller", "changes", "reason"),
     [
         ("OSC_POSITION", {"output_max": 0.05, "output_min": -0.05}, "OSC_POSITION, not OSC_POSE"),
-        ("JOINT_VELOCITY", {"output_max": 0.5, "output_min": -0.5, "kp": 3.0}, "JOINT_VELOCITY, not OSC_POSE"),
+        ("JOINT_POSITION", {"output_max": 0.05, "output_min": -0.05}, "JOINT_POSITION, not OSC_POSE"),
         ("OSC_POSE", {"impedance_mode": "variable_kp"}, "impedance_mode is variable_kp"),
         ("OSC_POSE", {"control_delta": False, "input_type": "absolute"}, "absolute goals"),
     ],
