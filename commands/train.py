@@ -128,9 +128,10 @@ class TrainCLI(LightningCLI):
             raise UserError(f"these settings cannot be used: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        if self._get(self.config_init, "trainer.enable_progress_bar") is False:
+        given = self.config_init[self.config.subcommand].trainer
+        if given.enable_progress_bar is False:
             self._parser(self.subcommand).callback_keys.remove("progress")
-        asked = self._get(self.config_init, "trainer.accelerator")
+        asked = given.accelerator
         meant = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
         kwargs["accelerator"] = meant.get(asked, asked)
         if kwargs["accelerator"] not in ("cpu", "cuda"):
@@ -140,11 +141,11 @@ class TrainCLI(LightningCLI):
             )
         trainer = super().instantiate_trainer(**kwargs)
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
-        strategy = self.config_init[self.config.subcommand].trainer.strategy
-        if not isinstance(trainer.strategy, SUPPORTED_STRATEGIES) or any(word in str(strategy) for word in IN_PROCESS):
+        in_process = any(word in str(given.strategy) for word in IN_PROCESS)
+        if in_process or not isinstance(trainer.strategy, SUPPORTED_STRATEGIES):
             raise UserError(
-                f"trainer.strategy is {strategy}: expected auto or ddp. The others share out the weights, or start "
-                "processes that cannot take over the callbacks"
+                f"trainer.strategy is {given.strategy}: expected auto or ddp. The others share out the weights, or "
+                "start processes that cannot take over the callbacks"
             )
         check_early_stopping(trainer)
         if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu" and not _fast_bf16():

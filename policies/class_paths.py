@@ -50,7 +50,8 @@ def class_path_of(network: object) -> str:
             f"network {class_path} is defined in the script that runs, where no other program can find it again: move "
             "it to a module of its own"
         )
-    if vars(sys.modules[network.__module__]).get(network.__qualname__) is not network:
+    module = sys.modules.get(network.__module__)
+    if module is None or vars(module).get(network.__qualname__) is not network:
         raise UserError(
             f"network {class_path} cannot be found again under that name: define it at the top level of its module, "
             "not within a class or a function"
