@@ -301,7 +301,7 @@ def _quieten_lightning() -> None:
     # Reports are output; stderr is for warnings and mistakes.
     for name in ("lightning.pytorch", "lightning.fabric"):
         for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, logging.StreamHandler):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
                 handler.setStream(sys.stdout)
     reports = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     reports.addFilter(lambda record: not record.getMessage().startswith(("💡", "TPU available")))
