@@ -82,7 +82,8 @@ def test_losses_read_in_strides_still_name_the_step(cli_server: ForkServer, data
         "import callbacks.non_finite as n\nimport torch\n"
         + """
 def on_before_backward(self, trainer, module, loss):
-    self._seen.append((trainer.global_step, trainer.current_epoch, trainer.fit_loop.batch_idx, loss.detach()))
+    step = n.Step(trainer.global_step, trainer.current_epoch, trainer.fit_loop.batch_idx, self._batch)
+    self._seen.append((loss.detach(), step))
 n.StopOnNonFinite.on_before_backward = on_before_backward
 """
     )
@@ -180,6 +181,7 @@ def test_several_files_in_one_run(cli_server: ForkServer, data: Path, tmp_path: 
     assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == 16  # 126 windows in batches of 8
     with h5py.File(second, "r+") as file:
         file["data"].attrs["env_args"] = '{"env_name": "Door", "type": 1, "env_kwargs": {}}'
+    line = fit_line(tmp_path / "other", data, data__path=f"[{data},{second}]", trainer__max_epochs=1)
     status, errors = cli_server.run(line)
     assert status == 2
     assert "expected files of one task" in errors
