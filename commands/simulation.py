@@ -69,6 +69,8 @@ def check_seed(seed: int) -> None:
 
 
 def _import_module(name: str) -> None:
+    if not name.replace(".", "_").isidentifier() or name.startswith("."):
+        raise UserError(f"--network_module is {name!r}: expected a name as in an import, such as my_networks")
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:

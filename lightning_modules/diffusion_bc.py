@@ -169,7 +169,8 @@ class DiffusionBC(LightningModule):
         """Refuse what cannot work before anything is computed.
 
         Raises:
-            UserError: a precision in which normalisers or average would lose digits, or fp16 with clipped gradients.
+            UserError: a precision in which normalisers or average would lose digits, fp16 with clipped gradients, or
+                an interval of zero.
         """
         self._is_resuming = stage == "fit"
         precision = self.trainer.precision
@@ -178,6 +179,10 @@ class DiffusionBC(LightningModule):
                 f"trainer.precision is {precision}: expected one of {', '.join(PRECISIONS)}. Weights, normalisers and "
                 "average are kept in single precision: half of it loses millimetres of the hand's position"
             )
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            interval = getattr(self.trainer, name)
+            if interval is not None and interval < 1:
+                raise UserError(f"trainer.{name} is {interval}: expected at least 1")
         # Lightning refuses to clip for a fused optimiser under any mixed precision, because fp16 gradients are still
         # scaled there. fp32 and bf16 gradients are not.
         if precision == "16-mixed" and self.trainer.gradient_clip_val and stage == "fit":

@@ -60,6 +60,8 @@ class MLPNoiseNetwork(NoiseNetwork):
         super().__init__()
         if time_dim < 4 or time_dim % 2:
             raise ValueError(f"time_dim is {time_dim}: expected an even number, at least 4")
+        if any(hidden < 1 for hidden in hidden_dims):
+            raise ValueError(f"hidden_dims is {list(hidden_dims)}: expected widths of at least 1")
         self.register_buffer("time_table", sinusoidal_table(num_train_timesteps, time_dim), persistent=False)
         layers: list[nn.Module] = []
         width = pred_horizon * action_dim + obs_dim + time_dim

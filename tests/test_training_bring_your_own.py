@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from commands.simulation import load_checkpoint
 from common.errors import UserError
 from envs.pool import EnvPool, EnvSpec
 from envs.tasks import default_env_args
@@ -230,3 +231,9 @@ def test_options_are_kept_as_a_file_gives_them_back() -> None:
     for option in (np.float64(0.5), torch.float32, {1: 2}, nn.ReLU, [lambda x: x]):
         with pytest.raises(UserError, match=r"init_args\.width"):
             NetworkConfig.describe(partial(ResidualNetwork, width=option))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", ".relative", "folder/my_networks.py", "no_such_networks", "no_such.networks"])
+def test_a_module_of_networks_that_is_not_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="--network_module"):
+        load_checkpoint(tmp_path / "policy.safetensors", network_module=name)

@@ -31,6 +31,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--trainer.strategy=fsdp"], {}, "fsdp"),
         (["--trainer.precision=bf16-true"], {}, "trainer.precision"),
         (["--ema.decay=1.5"], {}, "ema.decay"),
+        (["--trainer.accumulate_grad_batches=0"], {}, "accumulate_grad_batches"),
+        (["--trainer.check_val_every_n_epoch=0"], {}, "check_val_every_n_epoch"),
+        (["--model.network.init_args.hidden_dims=[8, 0]"], {}, "hidden_dims is [8, 0]"),
         (["--model.diffusion.ddim_steps=101"], {}, "ddim_steps"),
     ],
 )
