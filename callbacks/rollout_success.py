@@ -1,6 +1,8 @@
 """Success rate of the policy in the simulator, during training."""
 
 import dataclasses
+import os
+import socket
 import warnings
 
 import numpy as np
@@ -13,7 +15,7 @@ from torchmetrics import MeanMetric
 from callbacks.run_end import is_last_epoch
 from common.errors import UserError
 from datamodules.robomimic_datamodule import RobomimicDataModule
-from envs.pool import Capture, EnvPool, EnvSpec
+from envs.pool import Capture, EnvPool, EnvSpec, available_cpus
 from lightning_modules import DiffusionBC
 from rollouts.agents import DiffusionAgent
 from rollouts.loop import EpisodeResult, run_episodes
@@ -36,7 +38,7 @@ class RolloutSuccess(Callback):
     Args:
         every_n_epochs: training epochs between rollouts; 0: none during ``fit``.
         n_episodes: episodes per rollout, each time from the same initial states.
-        n_envs: parallel environments of this rank; null: as many as suit the CPUs.
+        n_envs: parallel environments of this rank; null: as many as suit its share of the CPUs.
         horizon: env steps before an episode counts as failed; null: the task's own.
         ddim_steps: denoising steps; null: the policy's own.
         film_strip: frames of the first episode shown side by side in TensorBoard after each rollout; 0: none. Left out
@@ -84,12 +86,13 @@ class RolloutSuccess(Callback):
         if self.ddim_steps is not None and self.ddim_steps > most:
             raise UserError(f"rollout.ddim_steps is {self.ddim_steps}: expected 1 to {most}, the policy's own steps")
         if stage == "fit":  # hours may lie before its first rollout; the others load their checkpoint, then roll out
-            self._open(pl_module)
+            self._open(trainer, pl_module)
 
-    def _open(self, module: DiffusionBC) -> EnvPool:
+    def _open(self, trainer: Trainer, module: DiffusionBC) -> EnvPool:
         """The environments, built once; whatever the simulator or the policy's dimensions refuse is refused here."""
         if self._pool is None:
-            self._pool = EnvPool(self._env_spec(module), self.n_envs)
+            workers = max(1, available_cpus() // _ranks_on_these_cpus(trainer))
+            self._pool = EnvPool(self._env_spec(module), self.n_envs, workers)
             check_fits(module.policy.spec, self._pool)
         return self._pool
 
@@ -129,7 +132,7 @@ class RolloutSuccess(Callback):
 
     def _rollout(self, trainer: Trainer, pl_module: LightningModule, seed: int = SELECTION_SEED) -> None:
         assert isinstance(pl_module, DiffusionBC)
-        pool = self._open(pl_module)
+        pool = self._open(trainer, pl_module)
         policy = pl_module.inference_policy
         agent = DiffusionAgent(policy, ddim_steps=self.ddim_steps)
         mine = range(trainer.global_rank, self.n_episodes, trainer.world_size)
@@ -169,6 +172,16 @@ def _validates(trainer: Trainer) -> bool:
     if isinstance(data, RobomimicDataModule) and not len(data.val_chunks):
         return False
     return trainer.enable_validation and not (every is not None and epochs is not None and 0 <= epochs < every)
+
+
+def _ranks_on_these_cpus(trainer: Trainer) -> int:
+    """How many ranks may use the same CPUs: all of a machine under torchrun; under SLURM each usually has its own."""
+    if trainer.world_size == 1:
+        return 1
+    mine = (socket.gethostname(), sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
+    everyones: list[object] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyones, mine)
+    return everyones.count(mine)
 
 
 def _film_strip(result: EpisodeResult, n_frames: int) -> np.ndarray:

@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from callbacks.checkpoints import LastCheckpoint
 
-# Ranks must agree before they save together; asking costs a message, so not at every step.
-STEPS_BETWEEN_AGREEMENTS = 10
+# Ranks must agree before they save together; asking costs a message, and a GPU its head start, so not at every step.
+STEPS_BETWEEN_AGREEMENTS = 50
 # A signal to a whole process group reaches a rank twice, as rank 0 or torchrun passes it on: one request, not two.
 SECONDS_OF_ONE_REQUEST = 2.0
 _ANNOUNCEMENT = (

@@ -58,8 +58,8 @@ class EnvPool:
         """
         Args:
             spec: what to simulate.
-            n_envs: number of environments; None: eight per CPU that this process may use, at most 32.
-            n_workers: number of processes; None: one per such CPU, at most one per environment.
+            n_envs: number of environments; None: eight per process, at most 32.
+            n_workers: number of processes, at most one per environment; None: one per CPU that this process may use.
 
         Raises:
             UserError: the environments cannot be built as asked.
@@ -67,10 +67,10 @@ class EnvPool:
         """
         if n_envs is not None and n_envs < 1:
             raise UserError(f"n_envs is {n_envs}: expected at least 1.")
-        cpus = available_cpus()
+        most_workers = n_workers or available_cpus()
         self.spec = spec
-        self.n_envs = n_envs if n_envs is not None else min(_ENVS_PER_WORKER * cpus, _MOST_ENVS)
-        workers = self.n_workers = min(n_workers or cpus, self.n_envs)
+        self.n_envs = n_envs if n_envs is not None else min(_ENVS_PER_WORKER * most_workers, _MOST_ENVS)
+        workers = self.n_workers = min(most_workers, self.n_envs)
         self._pending: set[int] = set()
         self._workers: list[_Worker] = []
         self._of_env: list[_Worker] = []

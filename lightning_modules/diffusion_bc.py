@@ -132,6 +132,10 @@ class DiffusionBC(LightningModule):
         # fed by callbacks.EMA.
         self.ema_policy = copy.deepcopy(self.policy).requires_grad_(False).eval()
         self.register_buffer("ema_updates", torch.zeros((), dtype=torch.long))
+        # All but the network's own buffers are constants, or follow from the weights: the same on every rank. DDP,
+        # which reads this name, would broadcast them at each forward pass.
+        own = {f"policy.network.{name}" for name in self.policy.network.state_dict()}
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers() if name not in own]
         if compile_network != "off":
             self.policy.network.compile(mode=COMPILE_MODES[compile_network])
         names = ("val_loss", "test_loss", "test_action_mse")

@@ -13,7 +13,9 @@ import torch
 
 from datamodules.batches import TensorBatches
 from datamodules.robomimic_datamodule import RobomimicDataModule
+from lightning_modules import DiffusionBC
 from policies import DiffusionPolicy, PolicySpec
+from policies.networks import MLPNoiseNetwork
 from tests.training_toy import OBS_DIMS, ForkServer, assert_same_state, fit_line, training_state, write_toy_dataset
 
 RANKS = 2
@@ -36,22 +38,24 @@ def on_after_backward(self):
     seen[-1]["gradients"] = {{name: p.grad.clone() for name, p in self.policy.named_parameters()}}
 def on_train_end(self):
     torch.save(seen, "{folder}/seen" + os.environ["RANK"] + ".pt")
+    torch.save(len(self.trainer.strategy.model.modules_buffers), "{folder}/broadcast.pt")
 module.DiffusionBC.training_step = training_step
 module.DiffusionBC.on_after_backward = on_after_backward
 module.DiffusionBC.on_train_end = on_train_end
 """
-# Episodes 0, 3 and 4 of 5 succeed; of length 10, 20, ... The simulator is not what is looked at here.
+# Episodes 0, 3 and 4 of 5 succeed; of length 10, 20, ... The simulator is not what is looked at here. Both ranks
+# have the same six CPUs.
 TOY_ROLLOUTS = """
 import callbacks.rollout_success as rollout, types
 from tests.training_toy import ACTION_DIM, OBS_DIMS
 from rollouts.loop import EpisodeResult
 class Pool:
     obs_dims, action_dim = OBS_DIMS, ACTION_DIM
-    def __init__(self, spec, n_envs=None): pass
+    def __init__(self, spec, n_envs, n_workers): assert n_workers == 3, n_workers
     def close(self): pass
 def run_episodes(agent, pool, seed, indices, *rest):
     return [types.SimpleNamespace(success=i in (0, 3, 4), length=10 * i + 10, total_reward=float(i)) for i in indices]
-rollout.EnvPool, rollout.run_episodes = Pool, run_episodes
+rollout.EnvPool, rollout.run_episodes, rollout.available_cpus = Pool, run_episodes, lambda: 6
 """
 # A process that can write no file at all.
 NO_WRITES = """
@@ -59,6 +63,10 @@ import os, resource
 for fd in (1, 2):
     os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+"""
+AGREE_EVERY_TENTH_STEP = """
+import callbacks.save_on_signal
+callbacks.save_on_signal.STEPS_BETWEEN_AGREEMENTS = 10
 """
 SIGTERM_AT_STEP = """
 import os, signal
@@ -169,6 +177,21 @@ def test_ranks_draw_different_batches_and_noise(whole: Path) -> None:
     assert not torch.equal(*draws)
 
 
+class WithRunningMean(MLPNoiseNetwork):
+    """A network with a buffer that training changes."""
+
+    def __init__(self, obs_dim: int, action_dim: int, pred_horizon: int, num_train_timesteps: int) -> None:
+        super().__init__(obs_dim, action_dim, pred_horizon, num_train_timesteps, hidden_dims=[8])
+        self.register_buffer("running_mean", torch.zeros(3))
+
+
+def test_no_constant_is_broadcast_at_a_forward_pass(whole: Path) -> None:
+    assert torch.load(whole / "broadcast.pt") == 0
+    module = DiffusionBC(OBS_DIMS, 7, 4, network=WithRunningMean)
+    names = {name for name, _ in module.named_buffers()}
+    assert names - set(module._ddp_params_and_buffers_to_ignore) == {"policy.network.running_mean"}
+
+
 def logged(folder: Path, name: str) -> list[float]:
     with next(folder.glob("*/version_0/metrics.csv")).open() as file:
         return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
@@ -209,7 +232,8 @@ def test_preempted_and_resumed_with_one_writer(
 ) -> None:
     line = ddp_line(tmp_path, data, ckpt_path="last")
     # Only rank 0 is told to stop; both must agree on when: at every tenth step, and when an epoch ends.
-    statuses = run_ranks(cli_server, line, (TOY_ROLLOUTS + SIGTERM_AT_STEP.format(step), TOY_ROLLOUTS))
+    before = TOY_ROLLOUTS + AGREE_EVERY_TENTH_STEP
+    statuses = run_ranks(cli_server, line, (before + SIGTERM_AT_STEP.format(step), before))
     assert statuses == [128 + signal.SIGTERM] * 2
     assert int(training_state(tmp_path / "last.ckpt")["global_step"]) == saved
     statuses = run_ranks(cli_server, line, (TOY_ROLLOUTS, TOY_ROLLOUTS + NO_WRITES))
