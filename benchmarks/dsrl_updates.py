@@ -7,7 +7,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium
 import numpy as np
@@ -90,12 +90,18 @@ def fill(buffer: ReplayBuffer, rows: int) -> None:
 
 
 def compare(
-    hidden: list[int], n_critics: int, batch_size: int, updates: int, rounds: int, device: str
+    hidden: list[int],
+    n_critics: int,
+    batch_size: int,
+    updates: int,
+    rounds: int,
+    device: str,
+    compile_losses: Compilation = "off",
 ) -> dict[str, Any]:
     """Alternating rounds of ``updates`` updates each; ratio of times with its spread."""
     models: dict[str, Any] = {
         "stock": make_stock(23, 28, hidden, "auto", device, n_critics=n_critics),
-        "fast": make_fast(23, 28, hidden, "auto", device, n_critics=n_critics),
+        "fast": make_fast(23, 28, hidden, "auto", device, compile_losses, n_critics),
     }
     for model in models.values():
         fill(model.replay_buffer, 2_000)
@@ -114,6 +120,7 @@ def compare(
         "n_critics": n_critics,
         "batch_size": batch_size,
         "device": device,
+        "compile_losses": compile_losses,
         "threads": torch.get_num_threads(),
         "stock_updates_per_s": updates / float(np.median(seconds["stock"])),
         "fast_updates_per_s": updates / float(np.median(seconds["fast"])),
@@ -130,10 +137,13 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--hidden", type=int, nargs="+", help="one size, 2 critics, batch 256, in place of the list")
+    parser.add_argument("--compile_losses", choices=get_args(Compilation), default="off")
     args = parser.parse_args()
     rows = []
-    for hidden, n_critics, batch_size in SIZES:
-        rows.append(compare(hidden, n_critics, batch_size, args.updates, args.rounds, args.device))
+    for hidden, n_critics, batch_size in [(args.hidden, 2, 256)] if args.hidden else SIZES:
+        sizes = (hidden, n_critics, batch_size)
+        rows.append(compare(*sizes, args.updates, args.rounds, args.device, args.compile_losses))
         print(json.dumps(rows[-1]))
     if args.output:
         with atomic_path(Path(args.output)) as partial:
