@@ -58,6 +58,21 @@ IN_PROCESS = ("spawn", "fork", "notebook")
 CHECKS_AT_START = ("lightning.", "jsonargparse.", "policies.schedule")
 CHECKS_LATER = ("lightning.pytorch.callbacks.early_stopping",)
 
+# Where the recipe differs from Lightning's own defaults; configs/all_keys.yaml says what each means.
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "devices": 1,
+    "precision": "32-true",
+    "gradient_clip_val": 1.0,
+    "check_val_every_n_epoch": 50,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 50,
+    "enable_model_summary": False,
+    "logger": {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": "runs", "name": "bc", "default_hp_metric": False},
+    },
+}
+
 # What writing logs into a bad place or onto a full disk ends with.
 UNWRITABLE = (*OUT_OF_SPACE, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
@@ -225,8 +240,8 @@ def train(args: Sequence[str]) -> None:
             parser_kwargs={"prog": program()},
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            # No section of the configuration: they have no options.
-            trainer_defaults={"callbacks": [StopOnNonFinite(), SaveOnSignal()]},
+            # These two have no section of the configuration, for they have no options.
+            trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [StopOnNonFinite(), SaveOnSignal()]},
             args=list(args),
         )
         _say_next(cli)
