@@ -70,7 +70,7 @@ def test_no_configuration_repeats_a_default(path: Path) -> None:
     assert repeated <= {"model.network.class_path"}, "without it jsonargparse takes no init_args"
 
 
-@pytest.mark.parametrize("task", ["lift", "can", "square"])
+@pytest.mark.parametrize("task", ["lift", "can", "square", "tool_hang", "transport"])
 def test_the_tasks_carry_the_seed_recipe(cli_server: ForkServer, task: str) -> None:
     config = resolve(cli_server, "fit", ROOT / f"configs/bc_{task}.yaml")
     assert (config["data"]["task"], config["data"]["pred_horizon"], config["data"]["batch_size"]) == (task, 4, 256)
