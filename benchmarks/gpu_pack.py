@@ -33,8 +33,10 @@ from policies import DiffusionPolicy
 BASE = ("torch", "lightning", "numba", "h5py", "safetensors", "rich", "tensorboard")
 CARRIED: tuple[str, ...] = ("jsonargparse", "docstring-parser", "typeshed-client", "stable-baselines3", "gymnasium")
 CARRIED += ("mujoco", "robosuite", "pytest", "pytest-timeout")
-# What robosuite asks for without a need here: a window, a keyboard, and SciPy, which it never imports.
-DROPPED = ("opencv-python", "pynput", "scipy")
+# What robosuite asks for without a need here: a window and a keyboard.
+DROPPED = ("opencv-python", "pynput")
+# numba compiles the linear algebra of robosuite to the LAPACK that comes with SciPy: this part of its wheel.
+NEEDED_OF_SCIPY = re.compile(r"scipy/[^/]+$|scipy/(linalg|_lib)/(?!.*tests/)|scipy\.libs/|scipy-[^/]+\.dist-info/")
 PLATFORM = "x86_64-manylinux_2_28"
 PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
 LIMIT = 60 * 2**20  # bytes; 64 MiB may be carried, the working tree included
@@ -101,20 +103,33 @@ def slim_robosuite(folder: Path) -> Path:
     package = root / "robosuite"
     needed = model_files(package)
     files = {path for path in package.rglob("*.py")} | needed | set((package / "controllers/config").glob("*.json"))
-    info = f"robosuite-{distribution.version}.dist-info"
+    info = root / f"robosuite-{distribution.version}.dist-info"
     target = folder / f"robosuite-{distribution.version}-py3-none-any.whl"
+    members = {str(path.relative_to(root)): path.read_bytes() for path in [*files, info / "METADATA", info / "WHEEL"]}
+    assert ITS_IMPORT in members[WINDOW]
+    members[WINDOW] = members[WINDOW].replace(ITS_IMPORT, b"")
+    write_wheel(target, members, info.name)
+    return target
+
+
+def slim_scipy(wheel: Path) -> None:
+    """Leave in SciPy's wheel what numba needs of it."""
+    with zipfile.ZipFile(wheel) as whole:
+        members = {name: whole.read(name) for name in whole.namelist() if NEEDED_OF_SCIPY.match(name)}
+    info = next(name.partition("/")[0] for name in members if name.endswith(".dist-info/METADATA"))
+    del members[f"{info}/RECORD"]
+    write_wheel(wheel, members, info)
+
+
+def write_wheel(target: Path, members: Mapping[str, bytes], info: str) -> None:
+    """A wheel of ``members``, path -> content; ``info`` is its .dist-info folder."""
     record = []
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as wheel:
-        for path in [*sorted(files), root / info / "METADATA", root / info / "WHEEL"]:
-            name, content = str(path.relative_to(root)), path.read_bytes()
-            if name == WINDOW:
-                assert ITS_IMPORT in content
-                content = content.replace(ITS_IMPORT, b"")
+        for name, content in sorted(members.items()):
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             wheel.writestr(name, content)
             record.append(f"{name},sha256={digest},{len(content)}")
         wheel.writestr(f"{info}/RECORD", "\n".join([*record, f"{info}/RECORD,,", ""]))
-    return target
 
 
 def pack_data(source: Path, target: Path) -> None:
@@ -189,6 +204,7 @@ def main() -> None:
     versions, base = carried_versions(args.python)
     slim_robosuite(wheels)
     download({name: version for name, version in versions.items() if name != "robosuite"}, args.python, wheels)
+    slim_scipy(next(wheels.glob("scipy-*.whl")))
     pack_data(args.data, args.output / "square_ph.hdf5")
     shutil.copyfile(args.can, args.output / "can.safetensors")
     for path in sorted(path for path in args.output.rglob("*") if path.is_file()):
