@@ -73,16 +73,20 @@ def test_without_a_gpu_nothing_passes(pack: Path, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("code", "verdict"),
-    [("raise SystemExit(3)", "status 3"), ("import time; time.sleep(60)", "longer than 1 s"), ("pass", "passed")],
+    ("code", "seconds", "verdict"),
+    [
+        ("raise SystemExit(3)", 30, "status 3"),
+        ("import time; time.sleep(60)", 1, "longer than 1 s"),
+        ("pass", 30, "passed"),
+    ],
 )
 def test_a_step_that_fails_or_runs_out_of_time_does_not_pass_and_the_next_one_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, verdict: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, seconds: float, verdict: str
 ) -> None:
     made = proof(tmp_path)
 
     def first(proof: gpu.Proof) -> dict[str, object]:
-        proof.call(["-c", code], 1)
+        proof.call(["-c", code], seconds)
         return {}
 
     monkeypatch.setattr(gpu, "STEPS", {"first": first, "second": lambda proof: {"figure": 1}})
