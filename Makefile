@@ -24,7 +24,7 @@ $(INSTALLED): setup.cfg pyproject.toml $(OVERRIDES) $(LOCK)
 	$(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.installed*
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LATEST),--upgrade,-c $(LOCK)) uv 'cmake<4'
-	PATH="$(BIN):$$PATH" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet $(if $(LATEST),$(NEWEST),$(LOCKED))
+	PATH="$(BIN):$$PATH" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode $(if $(LATEST),$(NEWEST),$(LOCKED))
 	touch $@
 
 # After a change of setup.cfg. Keeps the versions that still fit; LATEST=1 takes the newest of everything.
