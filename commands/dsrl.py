@@ -112,14 +112,15 @@ def steer(
         )
         config = dataclasses.replace(config, task=name, env=env)
         env_spec = dataclasses.replace(env_spec, horizon=env.horizon or env_spec.horizon)
-        with EnvPool(env_spec, env.n_envs) as pool:
+        # Judging fills its own, larger pool: its episodes do not wait for one another, as a learner's steps do.
+        with EnvPool(env_spec, env.n_envs) as pool, EnvPool(env_spec) as judges:
             check_fits(policy.spec, pool)
-            trainer = Trainer(policy, pool, config, folder, resume, device)
+            trainer = Trainer(policy, pool, config, folder, resume, device, judges)
             # A --resume with other settings has been refused by now.
             write_config(config, bc_checkpoint, folder, network_module)
             trainer.run()
             if config.evaluation.report_episodes > 0:
-                write_report(policy, pool, config, folder)
+                write_report(policy, judges, config, folder)
     print(f"wrote {folder}/sac_best.zip")
     say_next("judge it", "evaluate", "--checkpoint", bc_checkpoint, "--sac", folder / "sac_best.zip")
 

@@ -45,20 +45,30 @@ class Trainer:
 
     Args:
         policy: the frozen ``DiffusionPolicy`` (or a toy with its ``decode``, ``normalize_obs``, ``spec``).
-        pool: simulator workers; the same ones train and evaluate.
+        pool: simulator workers that train.
         config: all settings.
         folder: gets ``sac_last.zip`` (with the run's state), ``sac_best.zip``, ``metrics.csv``, TensorBoard.
         resume: go on from ``sac_last.zip``.
         device: of the learner and the policy.
+        judges: workers that evaluate, with more environments each, so that a decision serves many at once; None:
+            those that train. What an episode comes to does not depend on them.
 
     Raises:
         UserError: settings that cannot work, or a state to go on from that does not fit them.
     """
 
     def __init__(
-        self, policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, resume: bool = False, device: str = "cpu"
+        self,
+        policy: Any,
+        pool: EnvPool,
+        config: DSRLConfig,
+        folder: Path,
+        resume: bool = False,
+        device: str = "cpu",
+        judges: EnvPool | None = None,
     ) -> None:
         self.policy, self.pool, self.config, self.folder = policy, pool, config, folder
+        self.judges = judges or pool
         self.decoder = FrozenDecoder(policy, config.ddim_steps)
         train_seed = stream_seed(config.seed, 0)
         self.chunks = ChunkVecEnv(
@@ -190,8 +200,8 @@ class Trainer:
     def _evaluate_and_save(self) -> None:
         """Both actors on the selection episodes; keep the best; save the state.
 
-        The workers play the evaluation, so training episodes are cut off here. That also makes the state complete
-        without the simulator's: training goes on with fresh episodes, after an interruption or without one.
+        Training episodes under way are cut off here. That makes the state complete without the simulator's: training
+        goes on with fresh episodes, after an interruption or without one.
         """
         self.learner.replay_buffer.interrupt()
         row: Row = {}
@@ -200,7 +210,7 @@ class Trainer:
             for name in ("deterministic", "stochastic"):
                 agent = SteeredAgent(self.learner.policy, self.decoder, name == "deterministic")
                 seed = stream_seed(self.config.seed, 1)
-                result = evaluate_agent(agent, self.pool, seed, self.config.evaluation.episodes, show=False)
+                result = evaluate_agent(agent, self.judges, seed, self.config.evaluation.episodes, show=False)
                 rate, length = result.success_rate, result.mean_length
                 row[f"eval/{name}_success"], row[f"eval/{name}_length"] = rate, length
                 scores[name] = (rate, -length)

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import zipfile
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -156,6 +157,17 @@ def test_without_an_episode_to_judge_scales_by_the_actor_starts_as_the_widest(tm
     run = trainer(config, tmp_path)
     run.run()
     assert float(run.learner.policy.actor.prior_scale) * config.action_magnitude == pytest.approx(0.5)
+
+
+def test_a_pool_of_its_own_for_judging_changes_no_result(short_run: Path, tmp_path: Path) -> None:
+    training, judges = ToyPool(), ToyPool(n_envs=8)
+    run = Trainer(ToyPolicy(), cast(Any, training), settings("prior"), tmp_path, judges=cast(Any, judges))
+    run.run()
+    assert metrics(tmp_path) == metrics(short_run), "training, and both actors in every evaluation"
+    played = Counter(judges.reset_seeds)
+    assert len(played) == 20, "an evaluation's episodes"
+    assert set(played.values()) == {2 * 3}, "two actors, three evaluations"
+    assert not played.keys() & set(training.reset_seeds)
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "na", "prior"])
