@@ -1,42 +1,15 @@
 """Which robosuite is installed, and so which folder of `envs` simulates. Light: robosuite itself is not imported."""
 
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from common.errors import UserError
+from envs.header import Header
 
 # How a version of robosuite begins -> the folder with all that is peculiar to it.
 FOLDERS = {"1.4.": "robosuite141", "1.5.": "robosuite15"}
-
-
-@dataclass(frozen=True)
-class ObjectLayout:
-    """How a version of robosuite puts ``object`` together from an object's own pose and how it lies for the hand."""
-
-    pose_in_hand_first: bool  # before the own pose; a mere difference of positions comes after it in every version
-    difference_from_hand: bool  # object minus hand where only positions are compared; else hand minus object
-    relation_lags: bool  # a pose in the hand's frame is that of the previous observation's object
-
-
-class Header(Protocol):
-    """A folder's ``header`` module: what Robomimic's files say about this version."""
-
-    SIMULATES: str  # in words, with the version
-    SETUP: str  # the command that makes an environment with it
-    PYTHON: str  # that environment's interpreter
-    FILES: str  # Robomimic's name of the data files of this version
-    RECORDED_KEYS: tuple[str, ...]  # the low-dim observations of these files
-    OBJECT_LAYOUT: ObjectLayout
-    CONTROLLERS: tuple[str, ...]  # what the "type" of controller_configs may be
-
-    def records(self, env_version: str) -> bool:
-        """Whether files that state ``env_version`` were recorded by this version."""
-
-    def env_args(self, env_name: str, robots: int = 1) -> dict[str, Any]:
-        """What the header of Robomimic's low-dim file says for the environment ``env_name`` with so many Pandas."""
 
 
 @cache

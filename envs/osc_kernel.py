@@ -87,7 +87,7 @@ class Goal(NamedTuple):
     rotation: np.ndarray  # (3, 3) desired orientation
     posture: np.ndarray  # (n,) joint angles that the null-space torques hold: those at reset
     gripper: np.ndarray  # (g,) in [-1, 1]
-    first_mass: np.ndarray  # (n, n) mass matrix for the first substep of an episode: see `restart_controllers`
+    first_mass: np.ndarray  # (n, n) mass matrix for the first substep of an episode: see `resets.reset_to_state`
     begun: np.ndarray  # (1,) whether that substep is over
 
 

@@ -65,7 +65,12 @@ def reset_to_state(env: MujocoEnv, state: np.ndarray) -> None:
     for robot, init_qpos in zip(env.robots, usual, strict=True):
         robot.init_qpos = init_qpos
     env.sim.set_state_from_flattened(state)
-    simulator.restart_controllers(env)
+    for controller in simulator.controllers(env):
+        # In the first substep of an episode robosuite's controller uses what it saw when it was made: with the arm in
+        # place and the fingers not. Positions are those of `state` already, velocities may not be.
+        mass_matrix = controller.mass_matrix
+        controller.update(force=True)
+        controller.mass_matrix = mass_matrix
     _forward_afresh(env)
 
 

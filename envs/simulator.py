@@ -6,7 +6,7 @@ Importing this module imports robosuite (1-2 s), so only modules that simulate d
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from envs.installed import installed_folder
 from envs.robosuite_common import ArmAddresses, MujocoEnv, Stepping
@@ -27,8 +27,8 @@ class Simulator(Protocol):
     def drawing(self, env: MujocoEnv, seed: int) -> AbstractContextManager[Callable[[float, float], float]]:
         """A context in which robosuite's resets draw from ``seed``; gives its ``uniform(low, high)``."""
 
-    def restart_controllers(self, env: MujocoEnv) -> None:
-        """Let the controllers see the present state as they would if they had been made in it."""
+    def controllers(self, env: MujocoEnv) -> list[Any]:
+        """robosuite's controllers of the arms, as they are now."""
 
 
 simulator = cast(Simulator, import_module(f"envs.{installed_folder()}.simulator"))

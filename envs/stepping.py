@@ -46,15 +46,15 @@ class StockStepping:
 
 
 class OscStepping:
-    """``osc_kernel`` on the memory of one environment's model; a version's folder adds the ``step``."""
+    """``osc_kernel`` on the memory of one environment's model as it is now built.
 
-    def __init__(self, env: MujocoEnv, addresses: ArmAddresses, gripper_substeps: int | None = None) -> None:
-        """
-        Args:
-            env: as it is now built.
-            addresses: its arm.
-            gripper_substeps: in how many substeps of a control step robosuite moves the gripper's target; None: in all.
-        """
+    A version's folder adds the ``step`` and ``_controller``, robosuite's present one.
+    """
+
+    # In how many substeps of a control step robosuite moves the gripper's target; None: in all.
+    gripper_substeps: int | None = None
+
+    def __init__(self, env: MujocoEnv, addresses: ArmAddresses) -> None:
         model, data = model_and_data(env)
         controller = addresses.controller
         self._env = env
@@ -88,7 +88,7 @@ class OscStepping:
             gripper_half_range=0.5 * (gripper_high - gripper_low),
             gripper_direction=np.array([-1.0, 1.0]),  # PandaGripper.format_action
             gripper_speed=float(addresses.gripper.speed),
-            gripper_substeps=self._substeps if gripper_substeps is None else gripper_substeps,
+            gripper_substeps=self._substeps if self.gripper_substeps is None else self.gripper_substeps,
         )
         self._sim = Sim(
             qpos=data.qpos,
@@ -101,9 +101,14 @@ class OscStepping:
             jac_pos=np.zeros((3, model.nv)),
             jac_rot=np.zeros((3, model.nv)),
         )
+        self.begin()
 
-    def _begin(self, controller: Any) -> None:
-        """Take over what robosuite's ``controller`` remembers right after its reset."""
+    def _controller(self) -> Any:
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Take over what robosuite's controller remembers right after its reset."""
+        controller = self._controller()
         self._goal = Goal(
             rotation=controller.goal_ori.copy(),
             posture=controller.initial_joint.copy(),

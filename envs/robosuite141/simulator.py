@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -66,10 +67,5 @@ def drawing(env: MujocoEnv, seed: int) -> Iterator[Callable[[float, float], floa
         np.random.set_state(before)
 
 
-def restart_controllers(env: MujocoEnv) -> None:
-    for robot in env.robots:
-        # In the first substep of an episode robosuite's controller uses what it saw when it was made: with the arm in
-        # place and the fingers not. Positions are those of `state` already, velocities may not be.
-        mass_matrix = robot.controller.mass_matrix
-        robot.controller.update(force=True)
-        robot.controller.mass_matrix = mass_matrix
+def controllers(env: MujocoEnv) -> list[Any]:
+    return [robot.controller for robot in env.robots]

@@ -1,10 +1,11 @@
 """The fused control step of robosuite 1.4.1, equal to its own ``env.step``."""
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 from envs.osc_kernel import Arm, Goal, Sim, rotation_of, scale_action, simulate
-from envs.robosuite_common import ArmAddresses, MujocoEnv
 from envs.stepping import OscStepping
 
 
@@ -37,12 +38,8 @@ def control_step(
 class FusedStepping(OscStepping):
     """``control_step`` for one environment as it is built."""
 
-    def __init__(self, env: MujocoEnv, addresses: ArmAddresses) -> None:
-        super().__init__(env, addresses)
-        self.begin()
-
-    def begin(self) -> None:
-        self._begin(self._env.robots[0].controller)
+    def _controller(self) -> Any:
+        return self._env.robots[0].controller
 
     def step(self, action: np.ndarray) -> None:
         control_step(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -74,12 +75,5 @@ def drawing(env: MujocoEnv, seed: int) -> Iterator[Callable[[float, float], floa
     yield env.rng.uniform
 
 
-def restart_controllers(env: MujocoEnv) -> None:
-    for robot in env.robots:
-        for side in robot.arms:
-            # In the first substep of an episode robosuite's controller uses what it saw when it was made: with the arm
-            # in place and the fingers not. Positions are those of `state` already, velocities may not be.
-            controller = robot.part_controllers[side]
-            mass_matrix = controller.mass_matrix
-            controller.update(force=True)
-            controller.mass_matrix = mass_matrix
+def controllers(env: MujocoEnv) -> list[Any]:
+    return [robot.part_controllers[side] for robot in env.robots for side in robot.arms]

@@ -1,12 +1,11 @@
 """The fused control step of robosuite 1.5's composite controller BASIC with OSC_POSE, equal to its own ``env.step``."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from envs.osc_kernel import Arm, Goal, Sim, rotation_of, scale_action, simulate
-from envs.robosuite_common import ArmAddresses, MujocoEnv
 from envs.stepping import OscStepping
 
 
@@ -50,14 +49,15 @@ def control_step(
 class FusedStepping(OscStepping):
     """``control_step`` for one environment as it is built."""
 
-    def __init__(self, env: MujocoEnv, addresses: ArmAddresses) -> None:
-        super().__init__(env, addresses, gripper_substeps=1)
-        self.begin()
+    gripper_substeps = 1
+
+    def _controller(self) -> Any:
+        (side,) = self._env.robots[0].arms
+        return self._env.robots[0].part_controllers[side]
 
     def begin(self) -> None:
-        (side,) = self._env.robots[0].arms
-        controller = self._env.robots[0].part_controllers[side]
-        self._begin(controller)
+        super().begin()
+        controller = self._controller()
         if controller.input_ref_frame == "base":
             # Of the arm's base, which does not move.
             self._frame = Frame(np.array(controller.origin_pos), np.array(controller.origin_ori))
