@@ -36,7 +36,7 @@ from datamodules.robomimic_datamodule import RobomimicDataModule
 from lightning_modules import DiffusionBC
 
 # What the model takes from the data's header, at construction.
-LINKED = ("obs_dims", "action_dim", "pred_horizon", "env_args", "task", "data_sha256")
+LINKED = ("obs_dims", "action_dim", "pred_horizon", "env_args", "task", "data_sha256", "quaternions")
 
 # Sections of the configuration, each with its own flags (--ema.decay). The average is updated before a rollout uses it,
 # and a checkpoint is ranked after the rollout.

@@ -21,6 +21,7 @@ from datamodules.conventions import held_components
 from datamodules.hdf5 import DatasetFile, Demonstration, warn_of_clipping
 from datamodules.splits import split_of
 from envs.tasks import DEFAULT_OBS_KEYS, TaskName
+from policies.rotations import find_quaternions
 
 # What the env_args of several files must agree in.
 COMPARED = ("env_name", "env_version", "controller_configs")
@@ -97,7 +98,7 @@ class RobomimicDataModule(LightningDataModule):
 
     def _read_headers(self) -> None:
         headers = [_read_header(path, self.obs_keys) for path in self.paths]
-        dims, env_args, digests = zip(*headers, strict=True)
+        dims, env_args, digests, quaternions = zip(*headers, strict=True)
         for path, other_dims, other_env_args in zip(self.paths, dims, env_args, strict=True):
             if other_dims != dims[0]:
                 raise UserError(f"{path} has dims {other_dims}, {self.paths[0]} has {dims[0]}: expected the same task")
@@ -110,6 +111,7 @@ class RobomimicDataModule(LightningDataModule):
         self.obs_dims = {key: dims[0][key] for key in self.obs_keys}
         self.action_dim = dims[0]["actions"]
         self.env_args: dict[str, Any] | None = env_args[0]
+        self.quaternions: list[int] = quaternions[0]  # where they begin in the flat observation
         # One file: its own hash, as sha256sum prints it.
         self.data_sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -234,8 +236,8 @@ class RobomimicDataModule(LightningDataModule):
         return TensorBatches(tensors, self.batch_size, shuffle, self.seed, rank, world_size, resumable)
 
 
-def _read_header(path: Path, obs_keys: Sequence[str]) -> tuple[dict[str, int], dict[str, Any] | None, str]:
-    """Sizes of the wanted keys and of "actions", env_args, fingerprint."""
+def _read_header(path: Path, obs_keys: Sequence[str]) -> tuple[dict[str, int], dict[str, Any] | None, str, list[int]]:
+    """Sizes of the wanted keys and of "actions", env_args, fingerprint, where quaternions begin."""
     with DatasetFile(path) as file:
         dims = file.obs_dims()
         missing = [key for key in obs_keys if key not in dims]
@@ -246,7 +248,8 @@ def _read_header(path: Path, obs_keys: Sequence[str]) -> tuple[dict[str, int], d
             )
         first = file.read(file.names()[0], list(obs_keys), ())
         sizes = {key: dims[key] for key in obs_keys} | {"actions": first.actions.shape[1]}
-        return sizes, file.env_args, file.sha256
+        obs = np.concatenate([first.obs[key] for key in obs_keys], axis=-1).astype(np.float64)
+        return sizes, file.env_args, file.sha256, find_quaternions(torch.from_numpy(obs))
 
 
 def _compared(env_args: dict[str, Any] | None) -> tuple[str, ...]:

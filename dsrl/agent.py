@@ -75,7 +75,7 @@ def load_steered_agent(
     config = steering.config
     scale = NoiseScale(config.action_magnitude)
     learner = learner_named(config.learner.algorithm)
-    dims = (policy.spec.obs_dim, int(np.prod(policy.chunk_shape)))
+    dims = (policy.spec.feature_dim, int(np.prod(policy.chunk_shape)))
     try:
         networks = learner.networks(config.learner, scale, *dims)
     except RuntimeError as error:  # layers beyond any memory

@@ -199,7 +199,7 @@ class NoiseSpaceVecEnv(VecEnvWrapper):
     Args:
         venv: takes chunks (n, H, A), returns raw observations.
         decode: (raw obs (n, D), noise (n, H, A)) -> action chunks (n, H, A).
-        normalize_obs: (n, D) raw -> (n, D) as SAC sees them.
+        normalize_obs: (n, D) raw -> (n, F) as SAC sees them.
         action_magnitude: bound of the noise, > 0.
 
     Raises:
@@ -215,7 +215,13 @@ class NoiseSpaceVecEnv(VecEnvWrapper):
         self.chunk_shape = venv.action_space.shape
         dim = int(np.prod(self.chunk_shape))
         magnitude = float(action_magnitude)
-        super().__init__(venv, action_space=spaces.Box(-magnitude, magnitude, (dim,), np.float32))
+        assert venv.observation_space.shape is not None
+        seen = normalize_obs(np.zeros((1, *venv.observation_space.shape), dtype=np.float32))
+        super().__init__(
+            venv,
+            observation_space=spaces.Box(-np.inf, np.inf, seen.shape[1:], np.float32),
+            action_space=spaces.Box(-magnitude, magnitude, (dim,), np.float32),
+        )
         self.scale = NoiseScale(magnitude)
         self.decode = decode
         self.normalize_obs = normalize_obs

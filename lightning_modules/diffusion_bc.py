@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
@@ -28,6 +28,7 @@ from policies.storage import SPEC_KEY
 
 Batch = tuple[Tensor, Tensor]
 Range = tuple[Tensor, Tensor]
+Rotations = Literal["quaternion", "6d"]
 NetworkFactory = Callable[[int, int, int, int], NoiseNetwork]
 DEFAULT_DIFFUSION = DiffusionConfig()
 # Those in which weights, normalisers and average stay in single precision.
@@ -53,6 +54,9 @@ class DiffusionBC(LightningModule):
         env_args: Robomimic's description of the environment (linked from the data).
         task: "lift", "can", "square" or None (linked from the data).
         data_sha256: fingerprint of the data (linked from the data).
+        quaternions: where unit quaternions begin in the flat observation (linked from the data).
+        rotations: how the network gets them: as stored, or as two rows of the rotation matrix, which have no sign to
+            flip (``policies.rotations``).
         network: the noise network: a ``NoiseNetwork`` class, or a ``functools.partial`` of one; in YAML its class_path
             and init_args.
         diffusion: the diffusion process.
@@ -62,7 +66,7 @@ class DiffusionBC(LightningModule):
         warmup_steps: optimiser steps of linear warm-up.
         seed: of the training noise (linked from seed_everything).
         compile_network: off; kernels: ``torch.compile`` of the noise network; cuda_graphs: the same, replayed as CUDA
-            graphs (``torch.compile``'s reduce-overhead), for a GPU that waits for launches. Neither pays on a CPU.
+            graphs (``torch.compile``'s reduce-overhead), for a GPU that waits for launches. Kernels pay on a CPU too, in runs of more than a few minutes.
     """
 
     ema_updates: Tensor
@@ -75,6 +79,8 @@ class DiffusionBC(LightningModule):
         env_args: dict[str, Any] | None = None,
         task: str | None = None,
         data_sha256: str | None = None,
+        quaternions: Sequence[int] = (),
+        rotations: Rotations = "quaternion",
         network: NetworkFactory = MLPNoiseNetwork,
         diffusion: DiffusionConfig = DEFAULT_DIFFUSION,
         lr: float = 1e-4,
@@ -93,6 +99,8 @@ class DiffusionBC(LightningModule):
             raise UserError(f"model.warmup_steps is {warmup_steps} and seed_everything {seed}: expected 0 or more")
         if lr_schedule not in get_args(LRSchedule):
             raise UserError(f"model.lr_schedule is {lr_schedule!r}: expected one of {get_args(LRSchedule)}")
+        if rotations not in get_args(Rotations):
+            raise UserError(f"model.rotations is {rotations!r}: expected one of {get_args(Rotations)}")
         spec = PolicySpec(
             obs_dims=dict(obs_dims),
             action_dim=action_dim,
@@ -102,6 +110,7 @@ class DiffusionBC(LightningModule):
             env_args=env_args,
             task=task,
             data_sha256=data_sha256,
+            quaternions=list(quaternions) if rotations == "6d" else [],
         )
         # Plain values only: the checkpoint is read back with weights_only=True.
         self.save_hyperparameters(
@@ -112,6 +121,8 @@ class DiffusionBC(LightningModule):
                 "env_args": env_args,
                 "task": task,
                 "data_sha256": data_sha256,
+                "quaternions": list(quaternions),
+                "rotations": rotations,
                 "network": dataclasses.asdict(spec.network),
                 "diffusion": dataclasses.asdict(spec.diffusion),
                 "lr": lr,
@@ -161,7 +172,8 @@ class DiffusionBC(LightningModule):
 
     def set_normalizers(self, obs: Tensor, actions: Tensor) -> None:
         """Take both normalisers' ranges from training data: (N, obs_dim) and (N, pred_horizon, action_dim)."""
-        self._set_ranges((obs.amin(0), obs.amax(0)), (actions.amin(0), actions.amax(0)))
+        features = self.policy.features(obs)
+        self._set_ranges((features.amin(0), features.amax(0)), (actions.amin(0), actions.amax(0)))
 
     def _set_ranges(self, obs: Range, actions: Range) -> None:
         for policy in (self.policy, self.ema_policy):
@@ -238,8 +250,10 @@ class DiffusionBC(LightningModule):
 
     def _extremes(self, loader: Iterable[Batch]) -> tuple[list[Tensor], list[Tensor]]:
         shapes = [(self.policy.spec.obs_dim,), self.policy.chunk_shape]
-        lows = [torch.full(shape, math.inf) for shape in shapes]
-        highs = [torch.full(shape, -math.inf) for shape in shapes]
+        ranges = [(self.policy.spec.feature_dim,), self.policy.chunk_shape]
+        lows = [torch.full(shape, math.inf) for shape in ranges]
+        highs = [torch.full(shape, -math.inf) for shape in ranges]
+        features = copy.deepcopy(self.policy.features).cpu()
         for batch in loader:
             found = [tuple(tensor.shape[1:]) for tensor in batch]
             if found != shapes:
@@ -247,8 +261,9 @@ class DiffusionBC(LightningModule):
                     f"the training batches hold samples of shapes {found}, expected {shapes}: observations and action "
                     "chunks, as obs_dims, pred_horizon and action_dim of the module say"
                 )
-            lows = [torch.minimum(low, each.amin(0).cpu()) for low, each in zip(lows, batch, strict=True)]
-            highs = [torch.maximum(high, each.amax(0).cpu()) for high, each in zip(highs, batch, strict=True)]
+            values = (features(batch[0].cpu()), batch[1].cpu())
+            lows = [torch.minimum(low, each.amin(0)) for low, each in zip(lows, values, strict=True)]
+            highs = [torch.maximum(high, each.amax(0)) for high, each in zip(highs, values, strict=True)]
         return lows, highs
 
     def on_train_start(self) -> None:
@@ -356,7 +371,7 @@ class DiffusionBC(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         stored = PolicySpec.from_dict(checkpoint.get(SPEC_KEY), "the checkpoint")
         own = self.policy.spec
-        for field in ("obs_dims", "action_dim", "pred_horizon", "network", "diffusion"):
+        for field in ("obs_dims", "action_dim", "pred_horizon", "quaternions", "network", "diffusion"):
             found, expected = getattr(stored, field), getattr(own, field)
             # Observations are concatenated in the order of the keys, which the equality of dicts ignores.
             if found != expected or (field == "obs_dims" and list(found) != list(expected)):

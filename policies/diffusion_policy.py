@@ -8,6 +8,7 @@ from torch.nn.functional import mse_loss
 
 from common.errors import UserError
 from policies.normalizer import MinMaxNormalizer
+from policies.rotations import Rotations6D
 from policies.rows import pad_rows
 from policies.schedule import DDIMStep, cosine_alphas_cumprod, ddim_plan, ddim_timesteps, training_target
 from policies.spec import PolicySpec
@@ -28,9 +29,10 @@ class DiffusionPolicy(nn.Module):
         super().__init__()
         self.spec = spec
         self.network = spec.network.build(
-            spec.obs_dim, spec.action_dim, spec.pred_horizon, spec.diffusion.num_train_timesteps
+            spec.feature_dim, spec.action_dim, spec.pred_horizon, spec.diffusion.num_train_timesteps
         )
-        self.obs_normalizer = MinMaxNormalizer((spec.obs_dim,))
+        self.features = Rotations6D(spec.obs_dim, spec.quaternions)
+        self.obs_normalizer = MinMaxNormalizer((spec.feature_dim,))
         # Each position in the window has its own range, as in the seed recipe (the window is flattened there).
         self.action_normalizer = MinMaxNormalizer((spec.pred_horizon, spec.action_dim))
         alphas_cumprod = cosine_alphas_cumprod(spec.diffusion.num_train_timesteps)
@@ -46,8 +48,8 @@ class DiffusionPolicy(nn.Module):
         return self.spec.pred_horizon, self.spec.action_dim
 
     def normalize_obs(self, obs: Tensor) -> Tensor:
-        """(B, obs_dim) raw units -> [-1, 1] over the training data's range."""
-        return self.obs_normalizer.normalize(obs)
+        """(B, obs_dim) raw units -> (B, feature_dim), [-1, 1] over the training data's range."""
+        return self.obs_normalizer.normalize(self.features(obs))
 
     def loss(self, obs: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Mean squared error of the network's prediction at random timesteps (of the noise: Ho et al. 2020, eq. 14).
@@ -87,7 +89,7 @@ class DiffusionPolicy(nn.Module):
         return self.decode_normalized(self.normalize_obs(obs), noise, ddim_steps)
 
     def decode_normalized(self, obs: Tensor, noise: Tensor, ddim_steps: int | None = None) -> Tensor:
-        """``decode`` for observations (B, obs_dim) that ``normalize_obs`` gave."""
+        """``decode`` for observations (B, feature_dim) that ``normalize_obs`` gave."""
         diffusion = self.spec.diffusion
         normalized_obs = pad_rows(obs)
         sample = pad_rows(noise)

@@ -36,6 +36,20 @@ def sinusoidal_table(num_timesteps: int, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
 
 
+class Mish(nn.Mish):
+    """``nn.Mish``, in a form that ``torch.compile`` makes twice as fast on a CPU.
+
+    x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2): one exponential, no logarithm and no tanh.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return super().forward(x)
+        e = x.float().clamp(max=20.0).exp()  # beyond, the fraction is 1 in single precision
+        n = e * (e + 2)
+        return (x * (n / (n + 2))).to(x.dtype)
+
+
 class MLPNoiseNetwork(NoiseNetwork):
     """concat(noisy chunk, observation, time embedding) -> hidden x [Linear, LayerNorm, Mish] -> Linear.
 
@@ -66,7 +80,7 @@ class MLPNoiseNetwork(NoiseNetwork):
         layers: list[nn.Module] = []
         width = pred_horizon * action_dim + obs_dim + time_dim
         for hidden in hidden_dims:
-            layers += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.Mish()]
+            layers += [nn.Linear(width, hidden), nn.LayerNorm(hidden), Mish()]
             width = hidden
         self.layers = nn.Sequential(*layers, nn.Linear(width, pred_horizon * action_dim))
 

@@ -12,6 +12,7 @@ import torch
 from common.errors import UserError
 from policies.class_paths import class_path_of, is_own, network_class
 from policies.networks import NoiseNetwork
+from policies.rotations import Rotations6D
 from policies.schedule import DiffusionConfig
 
 # Raised when the meaning of a stored field changes; a file of another version is refused with a message.
@@ -112,6 +113,7 @@ class PolicySpec:
         env_args: Robomimic's description of the environment, None where the data had none.
         task: "lift", "can", "square", or None for another one.
         data_sha256: fingerprint of the training data.
+        quaternions: where a unit quaternion begins in the flat observation that the network gets as a 6D rotation.
         weights: "ema" or "raw".
         train_step: optimiser steps behind the weights.
     """
@@ -124,6 +126,7 @@ class PolicySpec:
     env_args: dict[str, Any] | None = None
     task: str | None = None
     data_sha256: str | None = None
+    quaternions: list[int] = field(default_factory=list)
     weights: str = "raw"
     train_step: int = 0
 
@@ -137,6 +140,11 @@ class PolicySpec:
     @property
     def obs_dim(self) -> int:
         return sum(self.obs_dims.values())
+
+    @property
+    def feature_dim(self) -> int:
+        """Size of a normalised observation, as networks and SAC get it."""
+        return self.obs_dim + 2 * len(self.quaternions)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the format version."""
@@ -176,6 +184,9 @@ class PolicySpec:
         for name, value in {**dims, **self.obs_dims}.items():
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1_000_000:
                 raise ValueError(f"{name} must be a positive whole number, found {value!r}")
+        if not isinstance(self.quaternions, list) or any(type(start) is not int for start in self.quaternions):
+            raise ValueError(f"quaternions must be a list of whole numbers, found {self.quaternions!r}")
+        Rotations6D(self.obs_dim, self.quaternions)
         kinds = {"env_args": dict, "task": str, "data_sha256": str}
         for name, kind in kinds.items():
             value = getattr(self, name)

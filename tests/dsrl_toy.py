@@ -65,7 +65,7 @@ class ToySpec:
     task: str | None = "toy"
 
     @property
-    def obs_dim(self) -> int:
+    def feature_dim(self) -> int:
         return sum(self.obs_dims.values())
 
 
