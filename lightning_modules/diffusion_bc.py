@@ -66,7 +66,8 @@ class DiffusionBC(LightningModule):
         warmup_steps: optimiser steps of linear warm-up.
         seed: of the training noise (linked from seed_everything).
         compile_network: off; kernels: ``torch.compile`` of the noise network; cuda_graphs: the same, replayed as CUDA
-            graphs (``torch.compile``'s reduce-overhead), for a GPU that waits for launches. Kernels pay on a CPU too, in runs of more than a few minutes.
+            graphs (``torch.compile``'s reduce-overhead), for a GPU that waits for launches. Kernels pay on a CPU too,
+            in runs of more than a few minutes.
     """
 
     ema_updates: Tensor
