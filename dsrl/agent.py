@@ -9,8 +9,8 @@ import torch
 
 from common.errors import UserError
 from dsrl.archive import STEERING, check_fits, read_steering
-from dsrl.learners import learner_named
-from dsrl.networks import SteeringPolicy
+from dsrl.learners import LearnerConfig, learner_named
+from dsrl.networks import SteeringPolicy, best_draw
 from dsrl.noise_space import NoiseScale
 from policies.rows import pad_rows
 from rollouts.decoder import FrozenDecoder
@@ -23,11 +23,15 @@ class SteeredAgent:
     Args:
         networks: the trained networks.
         decoder: the frozen diffusion policy.
-        deterministic: the actor's mean instead of a draw from each episode's own generator.
+        config: its learner's settings: how many draws the critics choose among.
+        deterministic: the actor's mean instead of draws from each episode's own generator.
     """
 
-    def __init__(self, networks: SteeringPolicy, decoder: FrozenDecoder, deterministic: bool = True) -> None:
+    def __init__(
+        self, networks: SteeringPolicy, decoder: FrozenDecoder, config: LearnerConfig, deterministic: bool = True
+    ) -> None:
         self.networks = networks
+        self.config = config
         self.decoder = decoder
         self.chunk_shape: tuple[int, int] = decoder.policy.chunk_shape
         self.deterministic = deterministic
@@ -44,15 +48,15 @@ class SteeredAgent:
 
     def noise(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
         """The noise (B, H, A) the actor chooses for raw observations (B, D)."""
-        shape = (len(obs), self.chunk_shape[0] * self.chunk_shape[1])
+        shape = (1 if self.deterministic else self.config.candidates, self.chunk_shape[0] * self.chunk_shape[1])
         if self.deterministic:
-            eps = np.zeros(shape, dtype=np.float32)
+            eps = np.zeros((len(obs), *shape), dtype=np.float32)
         else:
-            eps = np.stack([episode.rng.standard_normal(shape[1], dtype=np.float32) for episode in episodes])
+            eps = np.stack([episode.rng.standard_normal(shape, dtype=np.float32) for episode in episodes])
         arrays = (self.decoder.normalize_obs(obs), eps)
-        inputs = (pad_rows(torch.as_tensor(array)).to(self.networks.device) for array in arrays)
-        with torch.no_grad():
-            scaled, _ = self.networks.played_actor.sample(*inputs)
+        seen, drawn = (pad_rows(torch.as_tensor(array)).to(self.networks.device) for array in arrays)
+        actor, pessimism = self.networks.played_actor, self.config.target_pessimism
+        scaled = best_draw(self.networks, actor, seen, drawn, pessimism)
         return self.scale.noise(scaled[: len(obs)]).cpu().numpy().reshape(len(obs), *self.chunk_shape)
 
 
@@ -83,4 +87,6 @@ def load_steered_agent(
     steering.load_networks(networks, sac_path)
     networks.set_training_mode(False)
     decoder = FrozenDecoder(policy, ddim_steps or config.ddim_steps)
-    return SteeredAgent(networks, decoder, steering.deterministic_is_better if deterministic is None else deterministic)
+    if deterministic is None:
+        deterministic = steering.deterministic_is_better
+    return SteeredAgent(networks, decoder, config.learner, deterministic)

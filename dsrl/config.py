@@ -34,7 +34,8 @@ class WarmStartConfig:
     """What happens before the actor acts.
 
     Args:
-        noise_scales: every warm-start episode draws its s from these and plays w ~ s N(0, I), cut at the magnitude.
+        noise_scales: these are dealt evenly to the warm start's episodes: each plays w ~ s N(0, I), cut at the
+            magnitude.
         critic_updates: updates of the critics alone after the warm start.
     """
 
@@ -53,11 +54,14 @@ class DemonstrationsConfig:
     Args:
         path: Robomimic file, the base's own; null: none.
         n: how many are taken, from the first on; null: all.
+        every_offset: chunks that begin at every env step, in place of those that follow one another from the first:
+            as many times more as a chunk has actions.
         fraction: their share of every minibatch, below 1; null: drawn like all other transitions.
     """
 
     path: str | None = None
     n: PositiveInt | None = None
+    every_offset: bool = False
     fraction: float | None = None
 
     def __post_init__(self) -> None:

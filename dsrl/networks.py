@@ -119,6 +119,11 @@ class SteeringPolicy(SACPolicy):
         return self.played_actor(observation, deterministic)
 
     @property
+    def noise_critic_ensemble(self) -> EnsembleCritic:
+        """The critics over noise: what the actor climbs, and what candidates are chosen by."""
+        return self.critic
+
+    @property
     def action_dim(self) -> int:
         """Components of the noise, H*A."""
         return get_action_dim(self.action_space)
@@ -130,6 +135,38 @@ class SteeringPolicy(SACPolicy):
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> EnsembleCritic:  # type: ignore[override]
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return EnsembleCritic(layer_norm=self.layer_norm, **kwargs).to(self.device)
+
+
+@torch.no_grad()
+def best_draw(
+    networks: SteeringPolicy, actor: Any, obs: torch.Tensor, eps: torch.Tensor, pessimism: float | None
+) -> torch.Tensor:
+    """Of an actor's K draws per observation the one that the critics value most.
+
+    Args:
+        networks: hold the critics.
+        actor: draws; one of the networks' own.
+        obs: (B, D), normalised.
+        eps: (B, K, A), standard normal.
+        pessimism: see ``aggregate``.
+
+    Returns:
+        Scaled noise (B, A).
+    """
+    n, k, _ = eps.shape
+    if k == 1:
+        return actor.sample(obs, eps[:, 0])[0]
+    repeated = obs.repeat_interleave(k, dim=0)
+    draws, _ = actor.sample(repeated, eps.flatten(0, 1))
+    values = aggregate(networks.noise_critic_ensemble.values(repeated, draws), pessimism)
+    return draws.view(n, k, -1)[torch.arange(n, device=obs.device), values.view(n, k).argmax(dim=1)]
+
+
+def aggregate(values: torch.Tensor, pessimism: float | None) -> torch.Tensor:
+    """One value (B, 1) from an ensemble's (E, B, 1): the smallest, or mean - pessimism * standard deviation."""
+    if pessimism is None:
+        return values.min(dim=0).values
+    return values.mean(dim=0) - pessimism * (values.var(dim=0, correction=0) + 1e-8).sqrt()
 
 
 def start_near_zero(head: nn.Module | nn.Parameter) -> None:

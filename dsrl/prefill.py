@@ -45,7 +45,12 @@ class ChunkTransitions:
 
 
 def read_transitions(
-    path: Path, obs_dims: Mapping[str, int], chunk_shape: tuple[int, int], reward: RewardKind, n: int | None = None
+    path: Path,
+    obs_dims: Mapping[str, int],
+    chunk_shape: tuple[int, int],
+    reward: RewardKind,
+    n: int | None = None,
+    every_offset: bool = False,
 ) -> ChunkTransitions:
     """Cut the first ``n`` demonstrations into chunks that follow one another, up to the first success.
 
@@ -55,6 +60,7 @@ def read_transitions(
         chunk_shape: (H, A).
         reward: see ``dsrl.noise_space.chunk_reward``.
         n: how many; None: all.
+        every_offset: cut each demonstration H times, from its step 0, 1, ..., H - 1 on; one cut after the other.
 
     Raises:
         UserError: the file cannot be read, is of other dimensions, its rewards do not mark success, or none of these
@@ -76,7 +82,9 @@ def read_transitions(
             f"data set {path}: its rewards are shaped (they also pay for coming nearer), so that a reward above 0 does "
             "not mark success. Expected sparse rewards: `convert` makes them from the file's simulator states."
         )
-    parts = [_cut(demo, list(obs_dims), chunk_shape[0], reward) for demo in demos if (demo.rewards > 0).any()]
+    offsets = range(chunk_shape[0] if every_offset else 1)
+    succeeded = [demo for demo in demos if (demo.rewards > 0).any()]
+    parts = [_cut(demo, list(obs_dims), chunk_shape[0], reward, offset) for demo in succeeded for offset in offsets]
     if not parts:
         raise UserError(
             f"data set {path}: none of the {len(demos)} demonstrations taken (--demonstrations.n) has a reward above "
@@ -85,9 +93,11 @@ def read_transitions(
     return ChunkTransitions(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _cut(demo: Demonstration, obs_keys: Sequence[str], pred_horizon: int, reward: RewardKind) -> tuple[np.ndarray, ...]:
+def _cut(
+    demo: Demonstration, obs_keys: Sequence[str], pred_horizon: int, reward: RewardKind, offset: int
+) -> tuple[np.ndarray, ...]:
     length = int(np.flatnonzero(demo.rewards > 0)[0]) + 1
-    starts = np.arange(0, length, pred_horizon)
+    starts = np.arange(offset, length, pred_horizon)
     ends = np.minimum(starts + pred_horizon, length)
     obs = np.concatenate([demo.obs[key] for key in obs_keys], axis=1).astype(np.float32)
     steps = np.minimum(starts[:, None] + np.arange(pred_horizon), length - 1)

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ class Trainer:
         while self.env_steps < self.total_steps:
             before = self.env_steps
             self.learner.at_step(before - self.config.initial_steps)
-            eps = self.rng.standard_normal(self.noise_shape)
+            n_envs, dim = self.noise_shape
+            eps = self.rng.standard_normal((n_envs, self.config.learner.candidates, dim))
             self._step(self.learner.act(self.obs, eps), train=True)
             if self.env_steps // every > before // every or self.env_steps >= self.total_steps:
                 self._evaluate_and_save()
@@ -139,7 +141,9 @@ class Trainer:
     def _add_demonstrations(self, path: Path) -> None:
         """Fill the learner's second buffer. It is not saved: the same file and policy give it again on resume."""
         settings, spec = self.config.demonstrations, self.policy.spec
-        data = read_transitions(path, spec.obs_dims, self.policy.chunk_shape, self.config.env.reward, settings.n)
+        data = read_transitions(
+            path, spec.obs_dims, self.policy.chunk_shape, self.config.env.reward, settings.n, settings.every_offset
+        )
         actions = self.learner.demonstrated_actions(data)
         buffer = demonstration_buffer(data, actions, self.decoder, self.learner.replay_buffer)
         self.learner.add_demonstrations(buffer, settings.fraction)
@@ -147,7 +151,8 @@ class Trainer:
     def _warm_start(self) -> None:
         """``initial_steps`` environment steps of the frozen policy with Gaussian noise, then the critics alone."""
         scale, choices = self.venv.scale, self.config.warm_start.noise_scales
-        chosen = self.rng.choice(choices, size=self.venv.num_envs)
+        deck = _dealt(choices, self.rng)
+        chosen = np.array([next(deck) for _ in range(self.venv.num_envs)])
         while self.env_steps < self.config.initial_steps:
             noise = chosen[:, None] * self.rng.standard_normal(self.noise_shape)
             cut = scale.cut(noise)
@@ -155,11 +160,14 @@ class Trainer:
             self.clipped[1] += noise.size
             for i, success in self._step(scale.scaled(cut).astype(np.float32), train=False):
                 self.warm.setdefault(f"{chosen[i]:g}", []).append(int(success))
-                chosen[i] = self.rng.choice(choices)
+                chosen[i] = next(deck)
+        begun = {name: list(successes) for name, successes in self.warm.items()}
+        for each in chosen:  # what is under way has not succeeded; the quick ones alone would flatter their scale
+            begun.setdefault(f"{each:g}", []).append(0)
         for name, successes in sorted(self.warm.items()):
             rate, n_episodes = np.mean(successes), len(successes)
             self.terminal.say(f"warm start, w ~ {name} N(0, I): success {rate:.3f} over {n_episodes} episodes")
-        line = self.learner.begin_acting(self.warm, choices)
+        line = self.learner.begin_acting(begun)
         if line is not None:
             self.terminal.say(line)
         share = self.clipped[0] / max(self.clipped[1], 1)
@@ -208,7 +216,7 @@ class Trainer:
         scores: dict[str, tuple[float, float]] = {}
         with _Timer(self.seconds, "evaluation"):
             for name in ("deterministic", "stochastic"):
-                agent = SteeredAgent(self.learner.policy, self.decoder, name == "deterministic")
+                agent = SteeredAgent(self.learner.policy, self.decoder, self.config.learner, name == "deterministic")
                 seed = stream_seed(self.config.seed, 1)
                 result = evaluate_agent(agent, self.judges, seed, self.config.evaluation.episodes, show=False)
                 rate, length = result.success_rate, result.mean_length
@@ -295,6 +303,12 @@ class Trainer:
         row["time/env_steps_per_s"] = self.env_steps / max(acting, 1e-9)
         row["time/updates_per_s"] = self.learner._n_updates / max(self.seconds["updates"], 1e-9)
         self.metrics.add(row)
+
+
+def _dealt(choices: Sequence[float], rng: np.random.Generator) -> Iterator[float]:
+    """``choices`` for ever, in an order drawn anew for every round, so that each is given as often as the others."""
+    while True:
+        yield from rng.permutation(choices).tolist()
 
 
 def _check_same_run(stored: DSRLConfig, given: DSRLConfig, path: Path) -> None:

@@ -54,6 +54,22 @@ def test_demonstrations_are_cut_into_chunks_up_to_their_success(data: Path, rewa
     assert cut.dones.tolist() == [False, False, True]
 
 
+def test_cut_at_every_offset_each_cut_is_a_stream_of_its_own_up_to_the_success(data: Path) -> None:
+    cut = read_transitions(data, DIMS, CHUNK, "per_chunk", n=1, every_offset=True)
+    demo = demonstration(7, 4, 0)
+    np.testing.assert_allclose(cut.obs[:, :2], demo.obs["offset"][[0, 2, 4, 1, 3]], rtol=1e-6)
+    np.testing.assert_allclose(cut.next_obs[[0, 1, 3], :2], demo.obs["offset"][[2, 4, 3]], rtol=1e-6)
+    np.testing.assert_allclose(cut.chunks[4], demo.actions[3:5], rtol=1e-6)
+    assert cut.rewards.tolist() == [-1, -1, 0, -1, 0]
+    assert cut.dones.tolist() == [False, False, True, False, True]
+
+
+def test_a_demonstration_succeeding_within_its_first_chunk_has_fewer_cuts(tmp_path: Path) -> None:
+    path = tmp_path / "quick.hdf5"
+    write_dataset(path, [demonstration(4, 0, 0)], {"env_name": "toy"}, {})
+    assert len(read_transitions(path, DIMS, CHUNK, "sparse", every_offset=True)) == 1
+
+
 def test_a_demonstration_without_success_is_left_out(data: Path) -> None:
     assert len(read_transitions(data, DIMS, CHUNK, "sparse")) == 3 + 2 + 4
 

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.dsrl_updates import SpacesOnly, copy_weights, fill, make_fast, make_stock
-from dsrl.learners.base import SteeringSAC, aggregate
+from dsrl.learners.base import SteeringSAC
 from dsrl.learners.prior import PriorConfig, PriorSAC
 from dsrl.learners.sac import NoiseSAC, SACConfig
+from dsrl.networks import aggregate
 from dsrl.replay import ChunkReplayBuffer
 
 OBS, ACTIONS, HIDDEN = 5, 6, [32, 32]

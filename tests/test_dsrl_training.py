@@ -5,6 +5,7 @@ import json
 import shutil
 import zipfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +20,7 @@ from dsrl.agent import SteeredAgent, load_steered_agent
 from dsrl.archive import RUN_STATE, STEERING, read_steering
 from dsrl.config import DSRLConfig, EvalConfig, WarmStartConfig, config_from_dict
 from dsrl.learners import LEARNERS
+from dsrl.learners.prior import PriorSAC
 from dsrl.report import write_report
 from dsrl.trainer import Trainer
 from rollouts.loop import Episode
@@ -83,9 +85,12 @@ def test_the_base_policy_does_not_change(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
 
 
-@pytest.mark.parametrize(("algorithm", "actor_tau"), [("prior", None), ("prior", 0.05), ("na", 0.05)])
-def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: str, actor_tau: float | None, tmp_path: Path) -> None:
-    config = settings(algorithm, actor_tau=actor_tau)
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [("prior", {}), ("prior", {"actor_tau": 0.05, "candidates": 3}), ("na", {"actor_tau": 0.05, "candidates": 3})],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: str, options: dict[str, Any], tmp_path: Path) -> None:
+    config = settings(algorithm, **options)
     whole = trainer(config, tmp_path / "whole")
     whole.run()
     broken = trainer(config, tmp_path / "broken")
@@ -150,6 +155,21 @@ def test_without_a_given_scale_the_actor_starts_as_the_noise_that_served_best(tm
     assert np.std(noise) == pytest.approx(1.66, abs=0.05)
 
 
+def test_noise_scales_are_dealt_evenly_and_a_scale_is_not_flattered_by_its_quick_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings("prior", train_steps=0, prior_scale=None)
+    config.warm_start.noise_scales = [0.5, 1.0, 2.0]
+    seen: list[Mapping[str, Sequence[int]]] = []
+    monkeypatch.setattr(PriorSAC, "begin_acting", lambda learner, successes: seen.append(successes))
+    run = trainer(config, tmp_path)
+    run.run()
+    begun = {name: len(successes) for name, successes in seen[0].items()}
+    assert sum(begun.values()) == run.episodes + 2, "with the two under way"
+    assert max(begun.values()) - min(begun.values()) <= 1
+    assert {name: sum(successes) for name, successes in seen[0].items()} == {k: sum(v) for k, v in run.warm.items()}
+
+
 def test_without_an_episode_to_judge_scales_by_the_actor_starts_as_the_widest(tmp_path: Path) -> None:
     config = settings("prior", train_steps=0, prior_scale=None)
     config.warm_start = WarmStartConfig(noise_scales=[0.3, 0.5])
@@ -173,7 +193,7 @@ def test_a_pool_of_its_own_for_judging_changes_no_result(short_run: Path, tmp_pa
 @pytest.mark.parametrize("algorithm", ["sac", "na", "prior"])
 def test_an_untrained_actor_plays_the_frozen_policy(algorithm: str, tmp_path: Path) -> None:
     run = trainer(settings(algorithm, actor_tau=0.05), tmp_path)
-    agent = SteeredAgent(run.learner.policy, run.decoder, deterministic=True)
+    agent = SteeredAgent(run.learner.policy, run.decoder, run.config.learner, deterministic=True)
     obs = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
     noise = agent.noise(obs, [])
     assert np.sqrt(np.mean(noise**2)) < 0.02, "its mean is w = 0"
@@ -229,6 +249,30 @@ def test_a_stochastic_actor_draws_from_each_episodes_own_generator(short_run: Pa
     alone = agent.noise(obs[:1], [episode(2)])
     np.testing.assert_allclose(together[1], alone[0], rtol=1e-5, atol=1e-6)
     assert not np.allclose(together[0], together[1])
+
+
+def test_the_draw_that_the_critics_value_most_is_played_whatever_else_is_in_the_batch(tmp_path: Path) -> None:
+    config = settings("prior", train_steps=40, hidden_sizes=[128, 128], candidates=8)
+    run = trainer(config, tmp_path)
+    run.run()
+    agent = load_steered_agent(tmp_path / "sac_last.zip", ToyPolicy(), deterministic=False)
+    obs = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+
+    def noise(n: int) -> np.ndarray:
+        return agent.noise(obs[:n], [Episode(i, i, np.random.default_rng(i)) for i in range(n)])
+
+    together = noise(40).reshape(40, 4)
+    for n in (1, 5, 16):
+        np.testing.assert_array_equal(noise(n).reshape(n, 4), together[:n])
+    eps = np.stack([np.random.default_rng(i).standard_normal((8, 4), dtype=np.float32) for i in range(40)])
+    normalized = torch.as_tensor(agent.decoder.normalize_obs(obs))
+    networks = agent.networks
+    each = [networks.actor.sample(normalized, torch.as_tensor(eps[:, k]))[0] for k in range(8)]
+    values = torch.stack([networks.critic.values(normalized, draw) for draw in each])  # (8, E, 40, 1)
+    wanted = (values.mean(1) - 0.5 * values.std(1, correction=0))[..., 0].argmax(dim=0)
+    chosen = torch.stack(each)[wanted, torch.arange(40)].detach()
+    np.testing.assert_allclose(config.action_magnitude * chosen.numpy(), together, atol=1e-5)
+    assert len(set(wanted.tolist())) > 1
 
 
 def test_loading_unpickles_nothing(short_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

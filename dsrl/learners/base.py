@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from common.compilation import COMPILE_MODES, Compilation
 from common.errors import UserError
 from common.number_types import NonNegativeFloat, PositiveFloat, PositiveInt
-from dsrl.networks import SteeringPolicy
+from dsrl.networks import SteeringPolicy, aggregate, best_draw
 from dsrl.noise_space import NoiseScale
 from dsrl.prefill import ChunkTransitions, noise_of
 from dsrl.replay import ChunkReplayBuffer
@@ -64,6 +64,9 @@ class LearnerConfig:
             leaves the prior only as far as the critics' differences are worth it.
         max_ent_coef: upper bound of it; null: without one.
         entropy_in_target: keep the entropy (KL) term in the critics' targets.
+        candidates: K draws of the actor for every chunk, of which the critics choose the one to play, by mean -
+            target_pessimism * standard deviation (null: by the smallest); where it collects and where its draws are
+            judged. 1: the actor's draw as it is.
         actor_delay: critic updates per actor update.
         actor_tau: rate of an average of the actor's weights, which is judged and kept in place of the actor that
             collects; null: without one.
@@ -88,6 +91,7 @@ class LearnerConfig:
     min_ent_coef: NonNegativeFloat = 0.0
     max_ent_coef: PositiveFloat | None = None
     entropy_in_target: bool = False
+    candidates: PositiveInt = 1
     actor_delay: PositiveInt = 1
     actor_tau: PositiveFloat | None = None
     buffer_size: PositiveInt = 1_000_000
@@ -232,11 +236,10 @@ class SteeringSAC(SAC):
         return [*super()._excluded_save_params(), *UNSAVED, *COMPILED]
 
     def act(self, obs: np.ndarray, eps: np.ndarray) -> np.ndarray:
-        """The actor's draw at standard normal ``eps`` (n, A): scaled noise (n, A) in [-1, 1], as the buffer stores it,
-        for normalised observations (n, D)."""
-        tensors = [torch.as_tensor(part, dtype=torch.float32, device=self.device) for part in (obs, eps)]
-        with torch.no_grad():
-            return self.policy.actor.sample(*tensors)[0].cpu().numpy()
+        """The best of the actor's K draws at standard normal ``eps`` (n, K, A): scaled noise (n, A) in [-1, 1], as the
+        buffer stores it, for normalised observations (n, D)."""
+        seen, drawn = (torch.as_tensor(part, dtype=torch.float32, device=self.device) for part in (obs, eps))
+        return best_draw(self.policy, self.policy.actor, seen, drawn, self.config.target_pessimism).cpu().numpy()
 
     def stored_action(self, scaled_noise: np.ndarray, chunks: np.ndarray) -> np.ndarray:
         """What the buffer keeps of a step: here the scaled noise (n, A), not the chunks (n, H, A) it was decoded to."""
@@ -246,12 +249,12 @@ class SteeringSAC(SAC):
         """What the buffer keeps of demonstrations (N, H*A): here the scaled noise that decodes to their chunks."""
         return self.scale.scaled(noise_of(demonstrated, self.decoder, self.scale)).reshape(len(demonstrated), -1)
 
-    def begin_acting(self, successes: Mapping[str, Sequence[int]], scales: Sequence[float]) -> str | None:
+    def begin_acting(self, successes: Mapping[str, Sequence[int]]) -> str | None:
         """Called once, after the warm start and before any update.
 
         Args:
-            successes: noise scale, as ``f"{scale:g}"`` -> 1 or 0 for every warm-start episode that it finished.
-            scales: all scales of the warm start.
+            successes: noise scale, as ``f"{scale:g}"`` -> 1 or 0 for every warm-start episode that began with it; one
+                under way has not succeeded.
 
         Returns:
             A line for the user about how the actor starts, if there is something to say.
@@ -321,10 +324,6 @@ class SteeringSAC(SAC):
             self.log_losses(actor_loss=loss, q_pi=q_pi, penalty=penalty.mean(), ent_coef=coef)
         _follow(self.weights["critic_target"], self.weights["critic"], self.tau)
 
-    def actor_critic(self) -> Any:
-        """The critics over noise that the actor climbs."""
-        return self.policy.critic
-
     def coefficient(self) -> torch.Tensor:
         """The entropy (or KL) coefficient, without gradient."""
         if self.log_ent_coef is None:
@@ -357,7 +356,7 @@ class SteeringSAC(SAC):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The actor's loss, its penalty (B, 1) and the mean value of its noise."""
         actions, penalty = self.policy.actor.sample(obs, eps)
-        q = aggregate(self.actor_critic().values(obs, actions), self.config.pessimism)
+        q = aggregate(self.policy.noise_critic_ensemble.values(obs, actions), self.config.pessimism)
         return (coef * penalty - q).mean(), penalty, q.mean()
 
     def critic_loss(
@@ -424,10 +423,3 @@ class SteeringSAC(SAC):
 def _follow(average: list[torch.Tensor], online: list[torch.Tensor], tau: float) -> None:
     """Polyak's step: ``average`` moves towards ``online`` by ``tau``."""
     torch._foreach_lerp_(average, online, tau)
-
-
-def aggregate(values: torch.Tensor, pessimism: float | None) -> torch.Tensor:
-    """One value (B, 1) from an ensemble's (E, B, 1): the smallest, or mean - pessimism * standard deviation."""
-    if pessimism is None:
-        return values.min(dim=0).values
-    return values.mean(dim=0) - pessimism * (values.var(dim=0, correction=0) + 1e-8).sqrt()

@@ -27,6 +27,10 @@ class NoiseAliasingPolicy(SteeringPolicy):
         self.noise_critic = self.make_critic()
         self.noise_critic.optimizer = self.make_optimizer(self.noise_critic, lr_schedule)
 
+    @property
+    def noise_critic_ensemble(self) -> EnsembleCritic:
+        return self.noise_critic
+
 
 class NoiseAliasingSAC(NoiseSAC):
     """SAC with Q^A(s, a) over action chunks, trained by TD, and Q^W(s, w), regressed to Q^A(s, decode(s, w)).
@@ -51,9 +55,6 @@ class NoiseAliasingSAC(NoiseSAC):
 
     def demonstrated_actions(self, demonstrated: ChunkTransitions) -> np.ndarray:
         return demonstrated.chunks.reshape(len(demonstrated), -1)
-
-    def actor_critic(self) -> EnsembleCritic:
-        return self.policy.noise_critic
 
     def next_action(self, next_obs: torch.Tensor, next_eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scaled, penalty = self.policy.actor.sample(next_obs, next_eps)

@@ -105,14 +105,12 @@ class PriorSAC(SteeringSAC):
     def penalty_target(self) -> float:
         return -self.config.kl_target
 
-    def begin_acting(self, successes: Mapping[str, Sequence[int]], scales: Sequence[float]) -> str | None:
+    def begin_acting(self, successes: Mapping[str, Sequence[int]]) -> str | None:
         """Start as the noise that served the frozen policy best, unless the settings name one."""
         if self.config.prior_scale is not None:
             return None
-        # Among equals, or where no episode was finished, the widest: it leaves the most to choose from.
-        name = max(
-            successes, key=lambda scale: (float(np.mean(successes[scale])), float(scale)), default=f"{max(scales):g}"
-        )
+        # Among equals the widest: it leaves the most to choose from.
+        name = max(successes, key=lambda scale: (float(np.mean(successes[scale])), float(scale)))
         for actor in {self.policy.actor, self.policy.played_actor}:
             actor.prior_scale.fill_(self.scale.scaled(float(name)))
         return f"the actor starts as w ~ {name} N(0, I)"
