@@ -120,7 +120,7 @@ def steer(
             write_config(config, bc_checkpoint, folder, network_module)
             trainer.run()
             if config.evaluation.report_episodes > 0:
-                write_report(policy, judges, config, folder)
+                write_report(policy, judges, config, folder, bc_checkpoint.parent / "baselines")
     print(f"wrote {folder}/sac_best.zip")
     say_next("judge it", "evaluate", "--checkpoint", bc_checkpoint, "--sac", folder / "sac_best.zip")
 

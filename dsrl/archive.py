@@ -11,6 +11,7 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from dsrl.config import DSRLConfig, config_from_dict
 from dsrl.learners import SteeringSAC
 from dsrl.networks import SteeringPolicy
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 STEERING = "steering.json"
 # Not ".pth": SB3 takes every member of that name for its own.
 RUN_STATE = "run_state.pt"
-# Settings of format 1 that are gone; none changes what a trained actor plays.
+# Settings of earlier formats that are gone; none changes what a trained actor plays.
+GONE_SINCE_2 = {"evaluation": ("constant_episodes",)}
 GONE = {
+    **GONE_SINCE_2,
     "learner": ("noise_correlation", "distill_steps"),
     "warm_start": ("noise_correlations",),
     "demonstrations": ("first",),
@@ -83,7 +86,7 @@ def write_archive(
 
 
 def read_steering(path: str | Path) -> Steering:
-    """The description inside an archive, of this version or the one before.
+    """The description inside an archive, of this version or an earlier one.
 
     Raises:
         UserError: missing file, not a zip, not written by this project, or damaged.
@@ -94,11 +97,15 @@ def read_steering(path: str | Path) -> Steering:
     try:
         values = json.loads(content)
         version = values.pop("format_version", None)
-        if version not in (1, FORMAT_VERSION):
+        if version not in (1, 2, FORMAT_VERSION):
             raise UserError(
-                f"{path} has steering format {version!r}; this version reads 1 and {FORMAT_VERSION}. Train again."
+                f"{path} has steering format {version!r}; this version reads 1 to {FORMAT_VERSION}. Train again."
             )
-        config = _from_format_1(values["config"]) if version == 1 else values["config"]
+        config = values["config"]
+        if version == 1:
+            config = _from_format_1(config)
+        elif version == 2:
+            config = _without(config, GONE_SINCE_2)
         return Steering(**{**values, "config": config_from_dict(config)})
     except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} holds a damaged {STEERING}: {error}") from error
@@ -157,9 +164,12 @@ def _read_member(path: str | Path, name: str) -> bytes | None:
 
 def _from_format_1(config: dict[str, Any]) -> dict[str, Any]:
     """Settings of format 1, in which every learner had the options of all."""
-    dropped = {group: set(names) for group, names in GONE.items()}
     own = OWN[config["learner"]["algorithm"]]
-    dropped["learner"] |= {name for names in OWN.values() for name in names} - set(own)
+    of_others = {name for names in OWN.values() for name in names} - set(own)
+    return _without(config, {**GONE, "learner": {*GONE["learner"], *of_others}})
+
+
+def _without(config: dict[str, Any], dropped: Mapping[str, Collection[str]]) -> dict[str, Any]:
     kept = dict(config)
     for group, names in dropped.items():
         kept[group] = {name: value for name, value in config[group].items() if name not in names}

@@ -1,53 +1,70 @@
 """What RL has to beat: the frozen policy under fixed choices of noise."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dsrl.config import DSRLConfig
+from dsrl.golden_ticket import ConstantNoise, Ticket, search
+from dsrl.played import PlayedResults
 from envs.pool import EnvPool
 from rollouts.agents import DiffusionAgent
 from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
-from rollouts.loop import Agent, Episode
+from rollouts.loop import Agent
+
+TICKET = "base, best constant w"
 
 
-class ConstantNoise:
-    """The same w (H, A) at every chunk."""
+@dataclass(frozen=True)
+class Baseline:
+    """An agent, and in JSON values the noise that makes it one."""
 
-    def __init__(self, decoder: FrozenDecoder, noise: np.ndarray) -> None:
-        self.decoder, self.noise = decoder, noise
-
-    def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
-        """Chunks (B, H, A) for raw observations (B, D)."""
-        return self.decoder.decode(obs, np.broadcast_to(self.noise, (len(obs), *self.noise.shape)).copy())
+    agent: Agent
+    noise: dict[str, Any]
 
 
-def baseline_agents(config: DSRLConfig, decoder: FrozenDecoder, pool: EnvPool, selection_seed: int) -> dict[str, Agent]:
-    """The baselines by name; the best constant noise is chosen on episodes of ``selection_seed``."""
-    policy, steps = decoder.policy, decoder.ddim_steps
-    agents: dict[str, Agent] = {
-        "base, w ~ N(0, I)": DiffusionAgent(policy, ddim_steps=steps),
-        "base, N(0, I) cut at the magnitude": DiffusionAgent(
-            policy, noise_clip=config.action_magnitude, ddim_steps=steps
-        ),
-        "base, w = 0": ConstantNoise(decoder, np.zeros(policy.chunk_shape, dtype=np.float32)),
+def fixed_baselines(config: DSRLConfig, decoder: FrozenDecoder) -> dict[str, Baseline]:
+    """Those that need no search, by name."""
+    cut = config.action_magnitude
+    zero = ConstantNoise(decoder, np.zeros(decoder.policy.chunk_shape, dtype=np.float32))
+    return {
+        "base, w ~ N(0, I)": _gaussian(decoder, 1.0),
+        "base, N(0, I) cut at the magnitude": _gaussian(decoder, 1.0, cut),
+        "base, w = 0": Baseline(zero, {"constant": 0}),
+        **{
+            f"base, w ~ {scale:g} N(0, I)": _gaussian(decoder, scale)
+            for scale in sorted({*config.warm_start.noise_scales, *config.learner.start_scales()} - {1.0}, reverse=True)
+        },
     }
-    for scale in {*config.warm_start.noise_scales, *config.learner.start_scales()} - {1.0}:
-        agents[f"base, w ~ {scale:g} N(0, I)"] = DiffusionAgent(policy, scale, ddim_steps=steps)
-    if config.evaluation.constant_candidates > 0:
-        agents["base, best constant w"] = _best_constant(config, decoder, pool, selection_seed)
-    return agents
 
 
-def _best_constant(config: DSRLConfig, decoder: FrozenDecoder, pool: EnvPool, seed: int) -> ConstantNoise:
-    rng = np.random.default_rng(seed)
-    best, best_score = None, (-1.0, 0.0)
-    for _ in range(config.evaluation.constant_candidates):
-        agent = ConstantNoise(decoder, rng.standard_normal(decoder.policy.chunk_shape, dtype=np.float32))
-        result = evaluate_agent(agent, pool, seed, config.evaluation.constant_episodes, "a constant noise")
-        score = (result.success_rate, -result.mean_length)
-        if score > best_score:
-            best, best_score = agent, score
-    assert best is not None
-    return best
+def _gaussian(decoder: FrozenDecoder, scale: float, cut: float | None = None) -> Baseline:
+    agent = DiffusionAgent(decoder.policy, scale, cut, decoder.ddim_steps)
+    return Baseline(agent, {"gaussian": scale, "cut": cut})
+
+
+def golden_ticket(
+    config: DSRLConfig, decoder: FrozenDecoder, pool: EnvPool, seed: int, env_steps: int, played: PlayedResults
+) -> Ticket:
+    """The constant noise that a search on episodes of ``seed`` finds in ``env_steps``, or found before."""
+    candidates = config.evaluation.constant_candidates
+
+    def find() -> dict[str, Any]:
+        found = search(decoder, pool, seed, env_steps, candidates)
+        return {"noise": found.noise.tolist(), "candidates": found.candidates, "env_steps": found.env_steps}
+
+    what = {"search": "successive halving", "candidates": candidates, "env_steps": env_steps, "seed": seed}
+    result, _ = played.get(what, find)
+    return Ticket(np.array(result["noise"], dtype=np.float32), result["candidates"], result["env_steps"])
+
+
+def judge(
+    baseline: Baseline, name: str, pool: EnvPool, seed: int, n_episodes: int, played: PlayedResults
+) -> tuple[dict[str, Any], bool]:
+    """``Evaluation.summary`` of a baseline on episodes of ``seed``, and whether it had been played before."""
+    return played.get(
+        {"noise": baseline.noise, "seed": seed, "episodes": n_episodes},
+        lambda: evaluate_agent(baseline.agent, pool, seed, n_episodes, name).summary(),
+    )

@@ -77,15 +77,15 @@ class EvalConfig:
         every: environment steps between evaluations; each also saves the run's state.
         episodes: episodes per evaluation and actor (mean, draw); they select sac_best.
         report_episodes: episodes of the final report for the steered policy and each baseline; 0: no report.
-        constant_candidates: K constant noises among which the best-constant baseline is chosen; 0: without it.
-        constant_episodes: episodes per candidate.
+        constant_candidates: at most so many constant noises are searched for the best one, a baseline; 0: without it.
+        constant_steps: env steps of that search; null: as many as the run took.
     """
 
     every: PositiveInt = 10_000
     episodes: PositiveInt = 50
     report_episodes: NonNegativeInt = 200
     constant_candidates: NonNegativeInt = 0
-    constant_episodes: PositiveInt = 20
+    constant_steps: PositiveInt | None = None
 
 
 @dataclass

@@ -7,33 +7,64 @@ from typing import Any
 from common.files import atomic_path
 from dsrl.agent import load_steered_agent
 from dsrl.archive import read_steering
-from dsrl.baselines import baseline_agents
+from dsrl.baselines import TICKET, Baseline, fixed_baselines, golden_ticket, judge
 from dsrl.config import DSRLConfig
+from dsrl.golden_ticket import ConstantNoise
+from dsrl.played import PlayedResults
 from dsrl.trainer import stream_seed
 from envs.pool import EnvPool
 from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
 
 
-def write_report(policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path) -> dict[str, Any]:
+def write_report(
+    policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, kept: Path | None = None
+) -> dict[str, Any]:
     """Judge ``sac_best.zip`` and the baselines, print a table, write ``report.json``.
+
+    Args:
+        policy: the frozen policy.
+        pool: plays.
+        config: the run's.
+        folder: the run's.
+        kept: folder of baselines that were played before, see ``dsrl.played``; None: all are played.
 
     Returns:
         By name of the agent: success rate, its 95 % Wilson interval, mean length in environment steps.
     """
     decoder = FrozenDecoder(policy, config.ddim_steps)
-    agents = baseline_agents(config, decoder, pool, stream_seed(config.seed, 1))
-    best = folder / "sac_best.zip"
-    agents["steered, actor's mean"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=True)
-    agents["steered, actor's draw"] = load_steered_agent(best, policy, config.ddim_steps, deterministic=False)
-    selected = "mean" if read_steering(best).deterministic_is_better else "draw"
-    seed = stream_seed(config.seed, 2)
+    played = PlayedResults(kept, decoder, pool)
+    seed, n_episodes = stream_seed(config.seed, 2), config.evaluation.report_episodes
+    baselines = fixed_baselines(config, decoder)
+    searched = None
+    if config.evaluation.constant_candidates > 0:
+        spent = read_steering(folder / "sac_last.zip").env_steps
+        budget = spent if config.evaluation.constant_steps is None else config.evaluation.constant_steps
+        found = golden_ticket(config, decoder, pool, stream_seed(config.seed, 1), budget, played)
+        searched = {"candidates": found.candidates, "env_steps": found.env_steps, "noise": found.noise.tolist()}
+        print(f"best constant w: of {found.candidates} candidates, in {found.env_steps:,} env steps of search")
+        baselines[TICKET] = Baseline(ConstantNoise(decoder, found.noise), {"constant": searched["noise"]})
     report: dict[str, Any] = {}
-    for name, agent in agents.items():
-        result = evaluate_agent(agent, pool, seed, config.evaluation.report_episodes, name)
-        report[name] = result.summary()
-        print(f"{name:<36} {result}", flush=True)
+    for name, baseline in baselines.items():
+        report[name], before = judge(baseline, name, pool, seed, n_episodes, played)
+        print(f"{name:<36} {_line(report[name])}{', as played before' if before else ''}", flush=True)
+    best = folder / "sac_best.zip"
+    for kind in ("mean", "draw"):
+        name = f"steered, actor's {kind}"
+        agent = load_steered_agent(best, policy, config.ddim_steps, deterministic=kind == "mean")
+        report[name] = evaluate_agent(agent, pool, seed, n_episodes, name).summary()
+        print(f"{name:<36} {_line(report[name])}", flush=True)
+    selected = "mean" if read_steering(best).deterministic_is_better else "draw"
     print(f"selection episodes chose the actor's {selected}")
+    written = {"seed": seed, "selected": selected, "constant_search": searched, "agents": report}
     with atomic_path(folder / "report.json") as partial:
-        partial.write_text(json.dumps({"seed": seed, "selected": selected, "agents": report}, indent=1) + "\n")
+        partial.write_text(json.dumps(written, indent=1) + "\n")
     return report
+
+
+def _line(summary: dict[str, Any]) -> str:
+    low, high = summary["ci95"]
+    return (
+        f"success {summary['success_rate']:.1%} (95 % interval {low:.1%} to {high:.1%}), mean length "
+        f"{summary['mean_length']:.1f} steps"
+    )

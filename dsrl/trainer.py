@@ -32,7 +32,13 @@ from rollouts.evaluation import evaluate_agent
 
 # A resumed run may be made longer, or report on more episodes; everything else would make it another run.
 # The demonstrations' file may lie elsewhere: its content is compared.
-MAY_CHANGE = ("train_steps", "evaluation.report_episodes", "demonstrations.path")
+MAY_CHANGE = (
+    "train_steps",
+    "demonstrations.path",
+    "evaluation.report_episodes",
+    "evaluation.constant_candidates",
+    "evaluation.constant_steps",
+)
 LOGS_PER_EVALUATION = 5
 
 

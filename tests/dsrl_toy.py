@@ -3,14 +3,15 @@
 The decoder maps noise to motion, so that N(0, I) walks at random and the best noise points at the goal.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
 
-from envs.messages import Capture, Reply
+from envs.messages import Capture, EnvSpec, Reply
 from policies.normalizer import MinMaxNormalizer
+from policies.schedule import DiffusionConfig
 
 
 class ToyPool:
@@ -19,6 +20,7 @@ class ToyPool:
     def __init__(self, n_envs: int = 2, horizon: int = 12, radius: float = 0.5) -> None:
         self.n_envs, self.n_workers, self.horizon, self.radius = n_envs, n_envs, horizon, radius
         self.obs_dim, self.action_dim = 3, 2
+        self.spec = EnvSpec({"env_name": "toy"}, pred_horizon=2, horizon=horizon)
         self.offset = np.zeros((n_envs, 2))
         self.clock = np.zeros(n_envs, dtype=int)
         self.replies: list[tuple[int, Reply]] = []
@@ -63,6 +65,7 @@ class ToySpec:
     pred_horizon: int = 2
     action_dim: int = 2
     task: str | None = "toy"
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
 
     @property
     def feature_dim(self) -> int:

@@ -58,7 +58,7 @@ def run(
         learner=LEARNERS[algorithm].config_type(hidden_sizes=[16], batch_size=8, buffer_size=1000),
         env=EnvConfig(horizon=20),
         warm_start=WarmStartConfig(noise_scales=[1.0, 0.5], critic_updates=2),
-        evaluation=EvalConfig(every=80, episodes=2, report_episodes=2, constant_candidates=2, constant_episodes=1),
+        evaluation=EvalConfig(every=80, episodes=2, report_episodes=2, constant_candidates=2, constant_steps=40),
     )
     steer(config, checkpoint, output, resume, device="cpu")
 

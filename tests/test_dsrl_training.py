@@ -252,7 +252,8 @@ def test_a_stochastic_actor_draws_from_each_episodes_own_generator(short_run: Pa
 
 
 def test_the_draw_that_the_critics_value_most_is_played_whatever_else_is_in_the_batch(tmp_path: Path) -> None:
-    config = settings("prior", train_steps=40, hidden_sizes=[128, 128], candidates=8)
+    config = settings("prior", train_steps=40, candidates=8)
+    config.learner.hidden_sizes = [128, 128]  # a task's own
     run = trainer(config, tmp_path)
     run.run()
     agent = load_steered_agent(tmp_path / "sac_last.zip", ToyPolicy(), deterministic=False)
@@ -390,7 +391,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Pat
         ({"warm_start.noise_scales": []}, "--warm_start.noise_scales"),
         ({"demonstrations.fraction": 1.0}, "--demonstrations.fraction is 1.0"),
         ({"demonstrations.n": 0}, "demonstrations.n"),
-        ({"evaluation.constant_episodes": 0}, "evaluation.constant_episodes"),
+        ({"evaluation.constant_steps": 0}, "evaluation.constant_steps"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:

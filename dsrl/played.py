@@ -1,0 +1,78 @@
+"""What baselines came to, kept beside the base policy: neither a resumed run nor a second one plays them again."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.files import atomic_path
+from dsrl.archive import fingerprint
+from envs.pool import EnvPool
+from rollouts.decoder import FrozenDecoder
+
+SIMULATOR = ("mujoco", "robosuite")  # of another version, an episode can end otherwise
+
+
+class PlayedResults:
+    """A folder of small JSON files, one per result, each named by all that decides it.
+
+    Args:
+        folder: made when it is needed; None: nothing is kept.
+        decoder: the frozen policy.
+        pool: its environments.
+    """
+
+    def __init__(self, folder: Path | None, decoder: FrozenDecoder, pool: EnvPool) -> None:
+        self.folder = folder
+        spec = decoder.policy.spec
+        self.base = {
+            "base": fingerprint(decoder.policy),
+            "diffusion": asdict(spec.diffusion),
+            "ddim_steps": decoder.ddim_steps,
+            "env": asdict(pool.spec),
+            "versions": {package: version(package) for package in SIMULATOR},
+        }
+
+    def get(self, what: dict[str, Any], play: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+        """The result of ``what``: the one kept, or what ``play`` gives, which is then kept.
+
+        Args:
+            what: JSON values that say what is played, beside the policy and its environments.
+            play: gives JSON values.
+
+        Returns:
+            The result, and whether it had been kept.
+        """
+        if self.folder is None:
+            return play(), False
+        path = self.folder / f"{_digest({**self.base, **what})[:20]}.json"
+        if path.is_file():
+            result = _read(path)
+            if result is not None:
+                return result, True
+            print(f"{path} is damaged: played again", flush=True)
+        result = play()
+        entry = {"what": {**self.base, **what}, "result": result, "sha256": _digest(result)}
+        try:
+            with atomic_path(path) as partial:
+                partial.write_text(json.dumps(entry, indent=1) + "\n")
+        except UserError as error:  # the report does not depend on it
+            print(f"this result is not kept for later runs: {error}", flush=True)
+        return result, False
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The result in a file; None if it is not as it was written."""
+    try:
+        entry = json.loads(path.read_text())
+        return entry["result"] if entry["sha256"] == _digest(entry["result"]) else None
+    except (ValueError, RecursionError, LookupError, TypeError, OSError):
+        return None
