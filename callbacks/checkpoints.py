@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from callbacks.lookup import find
 from callbacks.rollout_success import METRIC, RolloutSuccess
 from callbacks.run_end import is_last_epoch, why_ended
 from common.files import check_writable
@@ -42,7 +43,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rank the weights where they were rolled out; the run's last ones are, whatever ends it."""
-        rollout = next((c for c in trainer.callbacks if isinstance(c, RolloutSuccess)), None)  # type: ignore[attr-defined]
+        rollout = find(trainer, RolloutSuccess)
         if rollout is None:
             return
         if rollout.step != trainer.global_step and is_last_epoch(trainer):

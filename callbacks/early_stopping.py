@@ -3,6 +3,7 @@
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from callbacks.lookup import find
 from callbacks.rollout_success import METRIC, RolloutSuccess
 from common.errors import UserError
 
@@ -34,13 +35,13 @@ class StopOnPlateau(EarlyStopping):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a run in which it could never do anything."""
         super().setup(trainer, pl_module, stage)
-        rollouts = _rollouts(trainer)
+        rollouts = find(trainer, RolloutSuccess)
         if stage == "fit" and (rollouts is None or not rollouts.every_n_epochs):
             raise UserError("StopOnPlateau needs rollouts: give --rollout.every_n_epochs a number above 0")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look once at each rate."""
-        rollouts = _rollouts(trainer)
+        rollouts = find(trainer, RolloutSuccess)
         if rollouts is not None and rollouts.step != self._looked_at:
             self._looked_at = rollouts.step
             super().on_train_epoch_end(trainer, pl_module)
@@ -60,7 +61,3 @@ def check_early_stopping(trainer: Trainer) -> None:
                 "every --rollout.every_n_epochs. Give --trainer.callbacks+=callbacks.early_stopping.StopOnPlateau, "
                 "whose patience counts rollouts"
             )
-
-
-def _rollouts(trainer: Trainer) -> RolloutSuccess | None:
-    return next((each for each in trainer.callbacks if isinstance(each, RolloutSuccess)), None)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.checkpoints import LastCheckpoint
+from callbacks.lookup import find
 from common.errors import UserError
 from common.files import atomic_path
 
@@ -78,7 +79,9 @@ class StopOnNonFinite(Callback):
             raise UserError("training stopped: another rank's loss is not finite; see its message")
         loss, step = mine
         suffix = f"_rank{trainer.global_rank}" if trainer.global_rank else ""
-        path = _folder(trainer) / f"non_finite{suffix}.pt"
+        last = find(trainer, LastCheckpoint)
+        folder = Path(trainer.default_root_dir) if last is None else last.path.parent
+        path = folder / f"non_finite{suffix}.pt"
         state = {
             "step": step.number,
             "epoch": step.epoch,
@@ -98,8 +101,3 @@ class StopOnNonFinite(Callback):
 
 
 REMEDY = "Lower model.lr, set trainer.gradient_clip_val, or use trainer.precision 32-true; `inspect` checks the data."
-
-
-def _folder(trainer: Trainer) -> Path:
-    last = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint)), None)
-    return Path(trainer.default_root_dir) if last is None else last.path.parent

@@ -6,6 +6,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.checkpoints import BestCheckpoint
+from callbacks.lookup import find
 from lightning_modules import DiffusionBC
 from policies import load_policy
 
@@ -30,8 +31,8 @@ class PolicyExport(Callback):
         assert isinstance(pl_module, DiffusionBC)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        callbacks = trainer.checkpoint_callbacks
-        best = next((each.latest_best_path for each in callbacks if isinstance(each, BestCheckpoint)), None)
+        checkpoints = find(trainer, BestCheckpoint)
+        best = None if checkpoints is None else checkpoints.latest_best_path
         policy = load_policy(best) if best else pl_module.inference_policy
         policy.save(self.path)
         log.info("Exported %s to %s", best or "the final weights", self.path)

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from callbacks.checkpoints import LastCheckpoint
+from callbacks.lookup import find
 
 # Ranks must agree before they save together; asking costs a message, and a GPU its head start, so not at every step.
 STEPS_BETWEEN_AGREEMENTS = 50
@@ -100,7 +101,9 @@ class SaveOnSignal(Checkpoint):
 
 
 def _last(trainer: Trainer) -> Path:
-    return next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint)).path
+    last = find(trainer, LastCheckpoint)
+    assert last is not None
+    return last.path
 
 
 def _requeue_signals(trainer: Trainer) -> list[int]:

@@ -25,11 +25,11 @@ def collect(
         seed: the same seed gives the same demonstrations at any n_envs.
         n_envs: simulations to run in parallel (default: eight per CPU, at most 32).
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, Progress
 
     from commands.first_words import say_train
     from common.errors import UserError
-    from datamodules.hdf5 import Demonstration, write_dataset
+    from datamodules.demonstrations import Demonstration, write_dataset
     from datamodules.splits import split_masks
     from envs.messages import EnvSpec
     from envs.pool import EnvPool
@@ -49,7 +49,7 @@ def collect(
 
     def demonstrations() -> Iterator[Demonstration]:
         """Start simulating only once the output is known to be writable."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
         with EnvPool(spec, n_envs) as pool, Progress(*columns) as progress:
             bar = progress.add_task(f"{task}, {style}", total=n_demos)
 

@@ -9,7 +9,8 @@ import numpy as np
 from commands.first_words import say_train
 from common.errors import UserError
 from common.files import check_writable
-from datamodules.hdf5 import DatasetFile, Demonstration, warn_of_clipping, write_dataset
+from datamodules.demonstrations import Demonstration, by_key, write_dataset
+from datamodules.hdf5 import DatasetFile, warn_of_clipping
 from datamodules.raw import read_raw, recorded_env_args
 from datamodules.splits import split_masks
 from envs.installed import check_version
@@ -35,7 +36,7 @@ def convert(
         cut_at_success: end each demonstration with its first success.
         n_envs: simulations to run in parallel (default: one per CPU).
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, Progress
 
     check_writable(output)
     with DatasetFile(input) as file:
@@ -45,7 +46,7 @@ def convert(
         source = file.attributes.get("source", f"converted from {input.name}")
     warn_of_clipping(input, recordings)
     spec = EnvSpec(env_args, RECORDED_KEYS, pred_horizon=1)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with EnvPool(spec, n_envs or min(available_cpus(), len(names))) as pool, Progress(*columns) as progress:
         bar = progress.add_task(input.name, total=len(names))
         traces: dict[int, Retraced] = {}
@@ -98,17 +99,12 @@ def _demonstration(
 ) -> Demonstration:
     solved = np.flatnonzero(trace.successes)
     length = int(solved[0]) + 1 if cut_at_success and len(solved) else len(recording)
-    bounds = np.cumsum(list(obs_dims.values()))[:-1]
-
-    def by_key(observations: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(obs_dims, np.split(observations, bounds, axis=1), strict=True))
-
     successes = trace.successes[:length]
     return Demonstration(
         actions=recording.actions[:length],
         states=recording.states[:length],
-        obs=by_key(trace.observations[:length]),
-        next_obs=by_key(trace.observations[1 : length + 1]),
+        obs=by_key(trace.observations[:length], obs_dims),
+        next_obs=by_key(trace.observations[1 : length + 1], obs_dims),
         rewards=successes.astype(np.float64),
         dones=successes.astype(np.int64),
         model_file=recording.model_file,

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from common.errors import UserError
-from datamodules.hdf5 import DatasetFile, Demonstration
+from datamodules.demonstrations import Demonstration
+from datamodules.hdf5 import DatasetFile
 
 
 def read_raw(file: DatasetFile, name: str) -> Demonstration:

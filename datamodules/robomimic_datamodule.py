@@ -18,7 +18,8 @@ from common.errors import UserError
 from datamodules.batches import TensorBatches
 from datamodules.chunks import ChunkDataset, window_chunks
 from datamodules.conventions import held_components
-from datamodules.hdf5 import DatasetFile, Demonstration, warn_of_clipping
+from datamodules.demonstrations import Demonstration
+from datamodules.hdf5 import DatasetFile, warn_of_clipping
 from datamodules.splits import split_of
 from envs.tasks import DEFAULT_OBS_KEYS, TaskName
 from policies.rotations import find_quaternions

@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 import numpy as np
 
 from common.errors import UserError
-from datamodules.hdf5 import Demonstration
+from datamodules.demonstrations import Demonstration, by_key
 from envs.installed import header
 from envs.messages import Capture
 from envs.pool import EnvPool
@@ -90,13 +90,12 @@ def demonstration_of(result: EpisodeResult, obs_dims: Mapping[str, int]) -> Demo
     assert trajectory is not None, "the episode was run without capturing its trajectory"
     assert model_file is not None
     following = np.concatenate([trajectory.observations[1:], trajectory.last_observation[None]])
-    bounds = np.cumsum(list(obs_dims.values()))[:-1]
     return Demonstration(
         actions=trajectory.actions,
         states=trajectory.states,
         rewards=trajectory.rewards,
         dones=(trajectory.rewards > 0).astype(np.int64),
-        obs=dict(zip(obs_dims, np.split(trajectory.observations, bounds, axis=1), strict=True)),
-        next_obs=dict(zip(obs_dims, np.split(following, bounds, axis=1), strict=True)),
+        obs=by_key(trajectory.observations, obs_dims),
+        next_obs=by_key(following, obs_dims),
         model_file=model_file,
     )

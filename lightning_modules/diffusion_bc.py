@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -134,10 +135,6 @@ class DiffusionBC(LightningModule):
                 "compile_network": compile_network,
             }
         )
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.lr_schedule: LRSchedule = lr_schedule
-        self.warmup_steps = warmup_steps
         self.seed = seed
         self.policy = DiffusionPolicy(spec)
         # The moving average lives in the module, not swapped into it: nothing can leave it in the wrong place. It is
@@ -217,7 +214,7 @@ class DiffusionBC(LightningModule):
             return
         self.trainer.fit_loop.setup_data()  # if nothing has asked for the loader yet
         loader = self.trainer.train_dataloader
-        if not _has_length(loader):
+        if sized_len(loader) is None:  # a stream, which may go on for ever
             if self._normalizers_are_set:
                 return
             raise UserError(
@@ -344,14 +341,17 @@ class DiffusionBC(LightningModule):
             generator.set_state(found)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.AdamW(self.policy.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        settings: Any = self.hparams
+        optimizer = torch.optim.AdamW(
+            self.policy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
         total = self.trainer.estimated_stepping_batches
-        if math.isinf(total) and self.lr_schedule != "constant":
+        if math.isinf(total) and settings.lr_schedule != "constant":
             raise UserError(
-                f"model.lr_schedule {self.lr_schedule} needs to know how long the run is: set trainer.max_epochs or "
-                "trainer.max_steps, or model.lr_schedule constant"
+                f"model.lr_schedule {settings.lr_schedule} needs to know how long the run is: set trainer.max_epochs "
+                "or trainer.max_steps, or model.lr_schedule constant"
             )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.lr_schedule, self.warmup_steps, total))
+        scheduler = LambdaLR(optimizer, lr_factor(settings.lr_schedule, settings.warmup_steps, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -400,14 +400,6 @@ class DiffusionBC(LightningModule):
 def _network_config(network: NetworkFactory | Mapping[str, Any]) -> NetworkConfig:
     # A mapping comes from a checkpoint's hyperparameters.
     return NetworkConfig(**network) if isinstance(network, Mapping) else NetworkConfig.describe(network)
-
-
-def _has_length(loader: Any) -> bool:
-    try:
-        len(loader)
-    except TypeError:  # a stream, which may go on for ever
-        return False
-    return True
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,8 @@ import robosuite
 from commands.collect import collect
 from commands.convert import convert
 from common.errors import UserError
-from datamodules.hdf5 import DatasetFile, write_dataset
+from datamodules.demonstrations import write_dataset
+from datamodules.hdf5 import DatasetFile
 from envs.tasks import default_env_args
 from tests.hdf5_problems import problems
 

@@ -12,8 +12,9 @@ import pytest
 from commands.download import download
 from common.errors import UserError
 from datamodules import download as downloading
+from datamodules.demonstrations import Demonstration, write_dataset
 from datamodules.download import fetch, official_url, partial_path
-from datamodules.hdf5 import DatasetFile, Demonstration, write_dataset
+from datamodules.hdf5 import DatasetFile
 
 
 class Server(ThreadingHTTPServer):

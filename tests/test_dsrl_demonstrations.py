@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from common.errors import UserError
-from datamodules.hdf5 import Demonstration, write_dataset
+from datamodules.demonstrations import Demonstration, write_dataset
 from dsrl.config import DemonstrationsConfig
 from dsrl.noise_space import NoiseScale
 from dsrl.prefill import find_noise, read_transitions

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from datamodules.hdf5 import DatasetFile, Demonstration, load_arrays, write_dataset
+from datamodules.demonstrations import Demonstration, write_dataset
+from datamodules.hdf5 import DatasetFile, load_arrays
 from datamodules.inspection import survey
 from tests.hdf5_problems import problems
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.hdf5 import DatasetFile, Demonstration
+from datamodules.demonstrations import Demonstration
+from datamodules.hdf5 import DatasetFile
 from envs.robosuite_env import RobosuiteEnv
 from envs.tasks import DEFAULT_OBS_KEYS, default_env_args
 from tests.human_data import human

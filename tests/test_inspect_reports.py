@@ -9,7 +9,7 @@ import pytest
 
 from commands.inspect import inspect
 from common.errors import UserError
-from datamodules.hdf5 import Demonstration, write_dataset
+from datamodules.demonstrations import Demonstration, write_dataset
 from datamodules.inspection import Span, survey
 
 ENV_ARGS = {"env_name": "NutAssemblySquare", "env_version": "1.4.1", "type": 1, "env_kwargs": {}}

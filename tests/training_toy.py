@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.hdf5 import Demonstration, write_dataset
+from datamodules.demonstrations import Demonstration, write_dataset
 from envs.tasks import default_env_args
 
 ROOT = Path(__file__).resolve().parents[1]
