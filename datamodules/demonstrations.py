@@ -65,7 +65,8 @@ def write_dataset(
         for index, demonstration in enumerate(demonstrations):
             group = data.create_group(f"demo_{index}")
             for key in ("actions", "states", "rewards", "dones"):
-                group.create_dataset(key, data=getattr(demonstration, key))
+                if len(values := getattr(demonstration, key)):
+                    group.create_dataset(key, data=values)
             for part in ("obs", "next_obs"):
                 for key, values in getattr(demonstration, part).items():
                     group.create_dataset(f"{part}/{key}", data=values)
