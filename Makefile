@@ -51,8 +51,8 @@ quickstart: quickstart-bc quickstart-dsrl quickstart-videos
 quickstart-bc: setup
 	rm -rf $(OUT)/bc $(OUT)/runs
 	$(RUN) collect --task lift --n_demos 200 --output $(OUT)/lift_scripted.hdf5
-	$(RUN) fit --config configs/bc_quickstart.yaml --data.path $(OUT)/lift_scripted.hdf5
-	$(RUN) plot --logdir $(OUT)/runs --output $(OUT)/bc_training.png
+	$(RUN) fit --config configs/bc_quickstart.yaml --dataset $(OUT)/lift_scripted.hdf5
+	$(RUN) plot --run $(OUT)/runs --output $(OUT)/bc_training.png
 	$(RUN) evaluate --checkpoint $(OUT)/bc/policy.safetensors --n_episodes 100 --output $(OUT)/bc_results.json
 
 # A policy of only four demonstrations -> SAC in its noise space -> both side by side, on the same initial states.
@@ -61,7 +61,7 @@ quickstart-dsrl: setup
 	$(RUN) collect --task lift --n_demos 4 --seed 1 --output $(OUT)/lift_few.hdf5
 	$(RUN) fit --config configs/bc_quickstart_weak.yaml
 	$(RUN) dsrl --config configs/dsrl_quickstart.yaml --bc_checkpoint $(OUT)/bc_weak/policy.safetensors --output $(OUT)/dsrl
-	$(RUN) plot --logdir $(OUT)/dsrl --output $(OUT)/dsrl_training.png
+	$(RUN) plot --run $(OUT)/dsrl --output $(OUT)/dsrl_training.png
 	$(RUN) evaluate --checkpoint $(OUT)/bc_weak/policy.safetensors --sac $(OUT)/dsrl/sac_best.zip --n_episodes 100 --output $(OUT)/dsrl_results.json
 
 # Last of all: rendering needs EGL or OSMesa, which not every machine has.

@@ -57,7 +57,7 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
         print(first_flags(name), end="")
     rest = _known_names(commands[name].other_names, rest)
     # Read when torch is imported: its threads sleep while they wait for one another. Spinning gains a fifth on two idle
-    # cores and costs nine tenths of the speed where another program wants one of them (docs/training.md).
+    # cores and costs nine tenths of the speed where another program wants one of them (docs/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     module_name, _, function_name = commands[name].target.partition(":")
     try:

@@ -6,7 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -52,11 +52,11 @@ def test_the_network_trains_and_is_kept(module_of: Any, tmp_path: Path) -> None:
     module = DiffusionBC({"state": 5}, 7, 4, network=partial(network, **settings["init_args"]))
     obs, actions = torch.randn(64, 5), torch.rand(64, 4, 7) * 2 - 1
     loader = DataLoader(TensorDataset(obs, actions), batch_size=32)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     Trainer(max_epochs=2, accelerator="cpu", enable_model_summary=False, **quiet).fit(module, loader)
     module.inference_policy.save(tmp_path / "policy.safetensors")
     policy = load_policy(tmp_path / "policy.safetensors")
-    assert policy.network.first.out_features == 32
+    assert cast(Any, policy.network).first.out_features == 32
     assert policy.sample(obs).shape == (64, 4, 7)
 
 
