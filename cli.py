@@ -20,7 +20,7 @@ COMMANDS = {
     "validate": Command(TRAIN, "validation loss and success rate of a checkpoint", OF_A_CHECKPOINT),
     "test": Command(TRAIN, "loss, action error and success rate of a checkpoint", OF_A_CHECKPOINT),
     "predict": Command(TRAIN, "action chunks for held-out observations, as a file", OF_PREDICT),
-    "export": Command("commands.export:export", "turn a Lightning checkpoint into a policy file"),
+    "export": Command("commands.export:export", "turn a checkpoint into a policy file, or into an ONNX graph"),
     "evaluate": Command("commands.evaluate:evaluate", "success rate with its confidence interval"),
     "record": Command("commands.record:record", "one MP4 per episode"),
     "plot": Command("commands.plot:plot", "curves of a training run as a picture", {"--run": "--logdir"}),

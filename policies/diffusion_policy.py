@@ -90,17 +90,20 @@ class DiffusionPolicy(nn.Module):
 
     def decode_normalized(self, obs: Tensor, noise: Tensor, ddim_steps: int | None = None) -> Tensor:
         """``decode`` for observations (B, feature_dim) that ``normalize_obs`` gave."""
+        return self.denoise(pad_rows(obs), pad_rows(noise), ddim_steps)[: len(noise)]
+
+    def denoise(self, normalized_obs: Tensor, noise: Tensor, ddim_steps: int | None = None) -> Tensor:
+        """``decode_normalized`` whose last digits may depend on the number of rows: the plain computation."""
         diffusion = self.spec.diffusion
-        normalized_obs = pad_rows(obs)
-        sample = pad_rows(noise)
+        sample = noise
         for step in self._plan(diffusion.ddim_steps if ddim_steps is None else ddim_steps):
-            timestep = torch.full((len(sample),), step.timestep, dtype=torch.long, device=obs.device)
+            timestep = torch.full((sample.shape[0],), step.timestep, dtype=torch.long, device=sample.device)
             predicted = self.network(sample, timestep, normalized_obs)
             clean, epsilon = step.clean_and_noise(sample, predicted, diffusion.prediction)
             if diffusion.clip_sample:
                 clean = clean.clamp(-1, 1)
             sample = step.signal_out * clean + step.noise_out * epsilon
-        return self.action_normalizer.denormalize(sample[: len(noise)]).clamp(-1, 1)
+        return self.action_normalizer.denormalize(sample).clamp(-1, 1)
 
     def _plan(self, ddim_steps: int) -> list[DDIMStep]:
         """The coefficients of ``ddim_steps`` denoising steps, made once."""

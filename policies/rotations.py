@@ -34,7 +34,7 @@ class Rotations6D(nn.Module):
         entries = self.get_buffer("_entries")
         if not len(entries):
             return obs
-        x, y, z, w = obs[:, entries].view(len(obs), -1, 4).unbind(-1)
+        x, y, z, w = obs[:, entries].unflatten(1, (-1, 4)).unbind(-1)
         rows = [
             1 - 2 * (y * y + z * z),
             2 * (x * y - z * w),
