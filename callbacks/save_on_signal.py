@@ -107,6 +107,7 @@ def _last(trainer: Trainer) -> Path:
 
 
 def _requeue_signals(trainer: Trainer) -> list[int]:
+    # Private to Lightning 2.6 (setup.cfg bounds it): a run on one device has its cluster nowhere else.
     environment = trainer._accelerator_connector.cluster_environment
     if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
         return []

@@ -117,6 +117,7 @@ class TrainCLI(LightningCLI):
         return {self.command: super().subcommands()[self.command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        self.options = parser  # of the one subcommand
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         for target in ("data.seed", "model.seed"):
@@ -134,6 +135,20 @@ class TrainCLI(LightningCLI):
             help="let `fit` delete the run that best.dirpath holds, and begin anew there",
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        # Next, Lightning would let a checkpoint's hyperparameters override flags and config, classes to import
+        # included. Here flags and config hold, and a checkpoint that does not fit them is refused
+        # (DiffusionBC.on_load_checkpoint): Lightning does not get to see it before the classes are made.
+        config = self.config[self.command]
+        self.checkpoint, config.ckpt_path = config.ckpt_path, None
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.command]
+        config.ckpt_path = _checkpoint_to_load(self.command, self.checkpoint, Path(config.best.dirpath))
+        if self.command == "fit" and not config.trainer.fast_dev_run:
+            _check_folder(config)
+
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
@@ -145,7 +160,7 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         given = self.config_init[self.config.subcommand].trainer
         if given.enable_progress_bar is False:
-            self._parser(self.subcommand).callback_keys.remove("progress")
+            self.options.callback_keys.remove("progress")
         asked = given.accelerator
         meant = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
         kwargs["accelerator"] = meant.get(asked, asked)
@@ -171,26 +186,22 @@ class TrainCLI(LightningCLI):
             )
         return trainer
 
-    def _parse_ckpt_path(self) -> None:
-        # Lightning lets a checkpoint's hyperparameters override flags and config, classes to import included. Here
-        # flags and config hold, and a checkpoint that does not fit them is refused (DiffusionBC.on_load_checkpoint).
-        config = self.config[self.config.subcommand]
-        fits = self.config.subcommand == "fit"
-        last = Path(config.best.dirpath) / "last.ckpt"
-        if config.ckpt_path == "last":
-            config.ckpt_path = _latest_checkpoint(last)
-            if config.ckpt_path is None:
-                if not fits:
-                    raise UserError(
-                        f"--ckpt_path last: {last} does not exist. Give --ckpt_path FILE, or --best.dirpath."
-                    )
-                rank_zero_warn(f"--ckpt_path last: there is no {last} yet, so the run begins")
-        elif config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
-            raise UserError(f"--ckpt_path {config.ckpt_path} does not exist: expected a .ckpt of `fit`, or `last`")
-        elif config.ckpt_path is None and not fits:
-            raise UserError(f"{self.config.subcommand} needs a checkpoint: give --ckpt_path FILE, or `last` for {last}")
-        if fits and not config.trainer.fast_dev_run:
-            _check_folder(config)
+
+def _checkpoint_to_load(command: str, given: str | None, folder: Path) -> str | None:
+    """The checkpoint that ``--ckpt_path`` means, or None where a `fit` begins."""
+    fits, last = command == "fit", folder / "last.ckpt"
+    if given == "last":
+        latest = _latest_checkpoint(last)
+        if latest is None and not fits:
+            raise UserError(f"--ckpt_path last: {last} does not exist. Give --ckpt_path FILE, or --best.dirpath.")
+        if latest is None:
+            rank_zero_warn(f"--ckpt_path last: there is no {last} yet, so the run begins")
+        return latest
+    if given is None and not fits:
+        raise UserError(f"{command} needs a checkpoint: give --ckpt_path FILE, or `last` for {last}")
+    if given is not None and not Path(given).is_file():
+        raise UserError(f"--ckpt_path {given} does not exist: expected a .ckpt of `fit`, or `last`")
+    return given
 
 
 def files_of_run(config: Namespace) -> list[Path]:
