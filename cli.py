@@ -1,8 +1,13 @@
 """The one front door: a table of commands.  python cli.py <command> --help"""
 
+import os
 import sys
 
-from commands.front_door import Command, run
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Behind the standard library: a copy.py or json.py that somebody leaves beside this file is not Python's own.
+    sys.path.insert(sys.path.index(os.path.dirname(os.__file__)), sys.path.pop(0))
+
+from commands.front_door import Command, run_in_shell
 
 TRAIN = "commands.train:train"
 # One name per kind of flag in every command; the names that they stand for work as well.
@@ -30,7 +35,7 @@ COMMANDS = {
 
 def main() -> int:
     """Run the command that the process's own words name; the exit status."""
-    return run(COMMANDS, sys.argv[1:])
+    return run_in_shell(COMMANDS, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +33,29 @@ class Command:
 
 # These parse their own line, subcommand included.
 OWN_PARSERS = ("commands.train", "commands.dsrl")
+
+
+def run_in_shell(commands: Mapping[str, Command], args: Sequence[str]) -> int:
+    """``run``, for a process's own words: where the reader of its output has gone (``| head``), it ends with 141.
+
+    That is what a shell shows of a program that the lost reader killed (SIGPIPE). Nothing is to be said then.
+    """
+    try:
+        try:
+            return run(commands, args)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 128 + signal.SIGPIPE
+
+
+def _reader_has_gone() -> bool:
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
 
 
 def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:

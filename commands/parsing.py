@@ -13,6 +13,9 @@ class ProjectParser:
     """Mixin for jsonargparse parsers: a mistake raises ``LineError``, and ``~`` is the home folder in every path."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # type: ignore[attr-defined]
+            # The parser of a class's own options: whoever asked it says which key of the line is meant.
+            super().error(message, ex)  # type: ignore[misc]
         raise LineError(message)
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:

@@ -195,13 +195,17 @@ def _start_worker(first_env: int) -> _Worker:
     ours, theirs = socket.socketpair()
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
     root = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # Behind the standard library, as in cli.py: a copy.py or json.py beside it is none of ours, nor to be run.
+    begin = (
+        f"import os, sys; sys.path.insert(sys.path.index(os.path.dirname(os.__file__)) + 1, {root!r}); "
+        "from envs.worker import main; main()"
+    )
     with theirs:
         process = subprocess.Popen(
-            # -P: a copy.py or json.py in the working directory is none of ours, nor to be run.
-            [sys.executable, "-P", "-m", "envs.worker", str(theirs.fileno())],
+            # -P: nor one in the working directory.
+            [sys.executable, "-P", "-c", begin, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env={**os.environ, **one_thread, "PYTHONPATH": path},
+            env={**os.environ, **one_thread},
             stdin=subprocess.DEVNULL,
             process_group=0,  # out of reach of the terminal's Ctrl-C from the first moment on
         )

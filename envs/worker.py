@@ -1,6 +1,6 @@
 """The process that simulates some of a pool's environments. Imports neither torch nor anything that does.
 
-Started as ``python -P -m envs.worker FD`` by ``envs.pool``, with one end of a socket as file descriptor FD. It answers
+Started by ``envs.pool``, with the file descriptor of one end of a socket as the only word of its line. It answers
 requests in the order of their arrival and ends when the other end of the socket closes, however the parent died.
 """
 
@@ -120,7 +120,3 @@ def main() -> None:
     # The parent may die while this process simulates.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         serve(Connection(int(sys.argv[1])))
-
-
-if __name__ == "__main__":
-    main()

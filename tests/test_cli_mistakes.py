@@ -1,7 +1,10 @@
 """A user's mistake ends with one message on stderr and exit status 2, whichever command it reaches first."""
 
 import json
+import os
 import platform
+import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -105,6 +108,7 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "ddim steps": ({"model__diffusion__ddim_steps": 200}, "200"),
     "spacing": ({"model__diffusion__spacing": "middle"}, "middle"),
     "unknown network": ({"model__network": "nowhere.Net"}, "nowhere.Net"),
+    "a function as network": ({"model__network__class_path": "os.system"}, 'key "model.network"'),
     "no network": ({"model__network": "torch.nn.Linear"}, "torch.nn.Linear"),
     "no accelerator": ({"trainer__accelerator": "quantum"}, "quantum"),
     "precision": ({"trainer__precision": "12"}, "12"),
@@ -282,6 +286,29 @@ def test_outputs_that_cannot_be_written(cli_server: ForkServer, data: Path, trai
 def test_plain_commands(cli_server: ForkServer, command: str) -> None:
     assert "--chekpoint" in one_message(*cli_server.run([command, "--chekpoint", "x"]))
     assert "checkpoint" in one_message(*cli_server.run([command]))
+
+
+def test_files_left_beside_the_front_door_are_not_pythons_own(tmp_path: Path) -> None:
+    for name in ("copy", "json", "inspect"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('this {name}.py is not Python's')\n")
+    shutil.copy(ROOT / "cli.py", tmp_path)
+    for package in ("commands", "common"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    line = [sys.executable, str(tmp_path / "cli.py"), "fti"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert "unknown command 'fti'" in one_message(done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["inspect", "--help"]])
+def test_a_reader_that_has_gone_ends_the_program_quietly(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    # Without a buffer argparse itself notices, and keeps it to itself.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    line = [sys.executable, "cli.py", *words]
+    with open(writer, "w") as output:
+        done = subprocess.run(line, cwd=ROOT, env=env, stdout=output, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_the_real_front_door() -> None:

@@ -1,6 +1,7 @@
 """Worker processes: what they import, how they fail, and that none outlives its parent."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,12 +190,18 @@ def test_available_cpus_follow_the_affinity_mask() -> None:
     assert 1 <= available_cpus() <= (os.cpu_count() or 1)
 
 
-def test_a_worker_runs_nothing_that_lies_in_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("beside_the_code", [False, True])
+def test_a_worker_runs_no_stray_file_of_the_working_directory_or_beside_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside_the_code: bool
 ) -> None:
-    for name in ("copy", "json", "numpy"):
-        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the working directory')\n")
-    monkeypatch.chdir(tmp_path)
+    for name in ("copy", "json", *(() if beside_the_code else ("numpy",))):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('this {name}.py is not Python's')\n")
+    if beside_the_code:
+        for package in ("common", "envs"):
+            shutil.copytree(ROOT / package, tmp_path / package)
+        monkeypatch.setattr("envs.pool.__file__", str(tmp_path / "envs/pool.py"))
+    else:
+        monkeypatch.chdir(tmp_path)
     worker = _start_worker(0)
     worker.connection.send((SPEC, 0))
     worker.connection.close()
