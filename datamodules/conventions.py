@@ -5,14 +5,7 @@ from typing import Any
 
 import numpy as np
 
-
-def are_absolute(env_args: dict[str, Any] | None) -> bool:
-    """Whether actions are target poses, which need no bound, and not motions, which robosuite clips to [-1, 1].
-
-    robosuite 1.4 says so by ``control_delta``, 1.5 by ``input_type`` of the arm's part of the controller.
-    """
-    controller = _controller(env_args)
-    return controller.get("control_delta") is False or controller.get("input_type") == "absolute"
+from envs.tasks.controllers import are_absolute
 
 
 def held_components(env_args: dict[str, Any] | None, action_dim: int) -> tuple[bool, ...]:
@@ -37,13 +30,3 @@ def are_shaped(env_args: dict[str, Any] | None, rewards: Iterable[np.ndarray]) -
 def _number_of_arms(env_args: dict[str, Any] | None) -> int:
     robots = (env_args or {}).get("env_kwargs", {}).get("robots")
     return len(robots) if isinstance(robots, list) and robots else 1
-
-
-def _controller(env_args: dict[str, Any] | None) -> dict[str, Any]:
-    """The settings of the (first) arm's controller; nothing where the file does not state them."""
-    controller = (env_args or {}).get("env_kwargs", {}).get("controller_configs")
-    if isinstance(controller, list) and controller:  # one for each arm
-        controller = controller[0]
-    if isinstance(controller, dict) and isinstance(parts := controller.get("body_parts"), dict):
-        controller = parts.get("right")
-    return controller if isinstance(controller, dict) else {}

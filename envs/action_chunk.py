@@ -19,8 +19,8 @@ class ActionChunkEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nd
 
     def __init__(self, env: RobosuiteEnv, pred_horizon: int) -> None:
         super().__init__(env)
-        shape = (pred_horizon, *env.action_shape)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, shape, np.float32)
+        low, high = (np.tile(bound, (pred_horizon, 1)) for bound in (env.action_space.low, env.action_space.high))
+        self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
 
     def step(
         self,

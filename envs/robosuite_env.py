@@ -19,6 +19,7 @@ from envs.robosuite_common import Stepping, hide_sites, make_env, model_and_data
 from envs.simulator import simulator
 from envs.stepping import StockStepping
 from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args, find_task
+from envs.tasks.controllers import are_absolute
 
 SteppingName = Literal["fused", "stock"]
 REPLAY_TOLERANCE = 0.01  # m, rad
@@ -28,7 +29,8 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """One control step per ``step``; an episode ends at success or after ``horizon`` control steps.
 
     Observation: (obs_dim,) float32, the ``obs_keys`` concatenated in raw units, of the forwarded state. Action:
-    (action_dim,) in [-1, 1]. Reward: 1.0 at success, else 0.0.
+    (action_dim,), motions in [-1, 1], or target poses without a bound, as the controller takes them. Reward: 1.0 at
+    success, else 0.0.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 - gymnasium's own attribute
@@ -71,7 +73,8 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.obs_dims = self._sensors.dims()
         self.action_shape: tuple[int] = (self._env.action_dim,)
         self._length = 0
-        self.action_space: gymnasium.spaces.Box = gymnasium.spaces.Box(-1.0, 1.0, self.action_shape, np.float32)
+        bound = np.inf if are_absolute(env_args) else 1.0
+        self.action_space: gymnasium.spaces.Box = gymnasium.spaces.Box(-bound, bound, self.action_shape, np.float32)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (sum(self.obs_dims.values()),), np.float32)
 
     def _bind(self) -> None:
@@ -173,7 +176,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Simulate one control step without computing the observation; whether the task is solved after it.
 
         Args:
-            action: (action_dim,); values outside [-1, 1] are clipped by the controller.
+            action: (action_dim,); motions outside [-1, 1] are clipped by the controller.
 
         Raises:
             ValueError: an action of another shape, or not finite (MuJoCo would quietly reset the simulation).

@@ -77,6 +77,7 @@ def test_anything_else_is_stepped_by_robosuite_and_said_so(
     controllers(env_args)[0].update(type=controller, **changes)
     with pytest.warns(UserWarning, match=f"stepped by robosuite itself.*{reason}") as caught:
         env = RobosuiteEnv(env_args)
+    assert env.action_space.high.max() == (np.inf if reason == "absolute goals" else 1.0)
     assert len([warning for warning in caught if "robosuite itself" in str(warning.message)]) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is said once
