@@ -19,7 +19,7 @@ def evaluate(
     n_episodes: int = 200,
     ddim_steps: int | None = None,
     seed: int = 0,
-    noise_scale: float = 1.0,
+    noise_scale: float | None = None,
     n_envs: int | None = None,
     horizon: int | None = None,
     task: str | None = None,
@@ -35,7 +35,8 @@ def evaluate(
         n_episodes: episodes; episode i starts from the state drawn by (seed, i).
         ddim_steps: denoising steps; the policy's own by default, with --sac those it was trained with.
         seed: of the initial states and the noise.
-        noise_scale: the base policy samples w ~ s N(0, I); 1 is the standard.
+        noise_scale: the base policy samples w ~ s N(0, I); the policy's own s by default, which is 1 unless it was
+            trained with another --model.diffusion.noise_scale.
         n_envs: parallel environments; chosen from the CPUs by default.
         horizon: env steps before an episode counts as failed; the task's own by default, with --sac the one that it was
             trained with.
@@ -45,7 +46,7 @@ def evaluate(
     """
     if n_episodes < 1:
         raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
-    if noise_scale < 0:
+    if noise_scale is not None and noise_scale < 0:
         raise UserError(f"--noise_scale is {noise_scale}: expected 0 or more")
     check_seed(seed)
     policy = load_checkpoint(checkpoint, ddim_steps, network_module)
@@ -69,7 +70,7 @@ def evaluate(
             "sac": {"path": str(sac), "sha256": sha256_of(sac)} if sac else None,
             "actor": getattr(agents.get("steered"), "kind", None),  # of the steered policy: its mean, or draws
             "ddim_steps": steps,
-            "noise_scale": noise_scale,
+            "noise_scale": policy.spec.diffusion.noise_scale if noise_scale is None else noise_scale,
             "horizon": env_spec.horizon,
         }
         base = {"base": documents["base"]} if sac else {}

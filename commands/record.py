@@ -18,7 +18,7 @@ def record(
     n_episodes: int = 3,
     ddim_steps: int | None = None,
     seed: int = 0,
-    noise_scale: float = 1.0,
+    noise_scale: float | None = None,
     horizon: int | None = None,
     task: str | None = None,
     size: int = 384,
@@ -33,7 +33,8 @@ def record(
         n_episodes: episodes; episode i starts from the state drawn by (seed, i).
         ddim_steps: denoising steps; the policy's own by default, with --sac those it was trained with.
         seed: of the initial states and the noise.
-        noise_scale: the base policy samples w ~ s N(0, I); 1 is the standard.
+        noise_scale: the base policy samples w ~ s N(0, I); the policy's own s by default, which is 1 unless it was
+            trained with another --model.diffusion.noise_scale.
         horizon: env steps before an episode counts as failed; the task's own by default, with --sac the one that it was
             trained with.
         task: lift, can or square; only for a checkpoint whose data carried no env_args.

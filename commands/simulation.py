@@ -49,7 +49,9 @@ def _trained_with(sac: Path) -> "DSRLConfig":
     return read_steering(sac).config
 
 
-def agents_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_scale: float) -> dict[str, Agent]:
+def agents_of(
+    policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_scale: float | None
+) -> dict[str, Agent]:
     """The agents to judge, by label: the base policy, and the steered one where a SAC archive is given.
 
     The steered one plays its actor's mean or draws, whichever evaluated better in training.

@@ -114,8 +114,9 @@ class DiffusionPolicy(nn.Module):
         return self._plans[ddim_steps]
 
     def sample(self, obs: Tensor, generator: torch.Generator | None = None, ddim_steps: int | None = None) -> Tensor:
-        """``decode`` of standard normal noise: (B, obs_dim) -> (B, pred_horizon, action_dim)."""
+        """``decode`` of the policy's own noise: (B, obs_dim) -> (B, pred_horizon, action_dim)."""
         noise = torch.randn(obs.shape[0], *self.chunk_shape, device=obs.device, generator=generator)
+        noise = self.spec.diffusion.noise_scale * noise
         return self.decode(obs, noise, ddim_steps)
 
     def save(self, path: str | Path) -> None:

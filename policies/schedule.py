@@ -25,6 +25,8 @@ class DiffusionConfig:
         clip_sample: clamp each step's estimate of the clean chunk to the data range [-1, 1].
         prediction: what the network is trained to give: the noise ("epsilon"), the clean chunk ("sample"), or
             sqrt(a) noise - sqrt(1 - a) clean ("velocity"; Salimans & Ho 2022, section 4).
+        noise_scale: the policy by itself samples from noise_scale N(0, I), unless a call asks for another. 1 is as in
+            training; less makes it surer of itself. RL chooses its noise without regard to it.
     """
 
     num_train_timesteps: int = 100
@@ -32,6 +34,7 @@ class DiffusionConfig:
     spacing: Spacing = "leading"
     clip_sample: bool = True
     prediction: Prediction = "epsilon"
+    noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("num_train_timesteps", "ddim_steps"):
@@ -47,6 +50,8 @@ class DiffusionConfig:
             raise ValueError(f'spacing must be "leading" or "trailing", found {self.spacing!r}')
         if not isinstance(self.clip_sample, bool):
             raise TypeError(f"clip_sample must be true or false, found {self.clip_sample!r}")
+        if type(self.noise_scale) not in (int, float) or not 0 <= self.noise_scale < math.inf:
+            raise ValueError(f"noise_scale must be 0 or more, found {self.noise_scale!r}")
         if self.prediction not in ("epsilon", "sample", "velocity"):
             raise ValueError(f'prediction must be "epsilon", "sample" or "velocity", found {self.prediction!r}')
 

@@ -15,20 +15,21 @@ class DiffusionAgent:
     def __init__(
         self,
         policy: DiffusionPolicy,
-        noise_scale: float = 1.0,
+        noise_scale: float | None = None,
         noise_clip: float | None = None,
         ddim_steps: int | None = None,
     ) -> None:
         """
         Args:
             policy: decodes, on the device it is on, in the mode it is in.
-            noise_scale: standard deviation of the noise; 1 as in training, 0 the deterministic mode.
+            noise_scale: standard deviation of the noise; None: the policy's own. 1 as in training, 0 the deterministic
+                mode.
             noise_clip: largest absolute value of the noise; None: unbounded.
             ddim_steps: None: the policy's own default.
         """
         self._decoder = FrozenDecoder(policy, ddim_steps)
         self._chunk_shape = policy.chunk_shape
-        self._noise_scale = noise_scale
+        self._noise_scale = policy.spec.diffusion.noise_scale if noise_scale is None else noise_scale
         self._noise_clip = noise_clip
 
     def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,6 +16,8 @@ from policies import DiffusionConfig, DiffusionPolicy, NetworkConfig, PolicySpec
 from policies.networks import NoiseNetwork
 from policies.normalizer import MinMaxNormalizer
 from policies.schedule import cosine_alphas_cumprod, ddim_plan, ddim_timesteps
+from rollouts.agents import DiffusionAgent
+from rollouts.loop import Episode
 
 MEAN, STD = 0.3, 0.2  # of the data that GaussianOracle knows, in normalised units
 
@@ -306,3 +310,25 @@ def test_an_unwritable_output_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"):
         make_policy().save(tmp_path / "file" / "p.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_policys_own_noise_scale_is_what_it_samples_and_is_rolled_out_with(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    policy = make_policy(noise_scale=0.25)
+    policy.save(tmp_path / "policy.safetensors")
+    policy = DiffusionPolicy.load(tmp_path / "policy.safetensors")
+    obs = torch.randn(6, 5)
+    noise = torch.randn(6, 4, 7, generator=torch.Generator().manual_seed(3))
+    expected = policy.decode(obs, 0.25 * noise)
+    assert torch.equal(policy.sample(obs, torch.Generator().manual_seed(3)), expected)
+    for given, scale in ((None, 0.25), (1.0, 1.0), (0.0, 0.0)):
+        episodes = [Episode(i, i, np.random.default_rng(i)) for i in range(6)]
+        drawn = np.stack([np.random.default_rng(i).standard_normal((4, 7), dtype=np.float32) for i in range(6)])
+        chunks = DiffusionAgent(policy, given).act(obs.numpy(), episodes)
+        assert np.array_equal(chunks, policy.decode(obs, scale * torch.from_numpy(drawn)).numpy())
+
+
+@pytest.mark.parametrize("scale", [-0.5, float("nan"), "1"])
+def test_a_noise_scale_that_is_none_is_refused(scale: Any) -> None:
+    with pytest.raises(ValueError, match="noise_scale"):
+        DiffusionConfig(noise_scale=scale)
