@@ -13,6 +13,7 @@ ALL_KEYS = ROOT / "configs/all_keys.yaml"
 RUNS = sorted((ROOT / "configs").glob("bc_*.yaml"))
 OVERLAYS = [
     ROOT / "configs/fast.yaml",
+    ROOT / "configs/human.yaml",
     *(ROOT / "configs/debug" / f"{n}.yaml" for n in ("fast_dev_run", "overfit", "profile")),
 ]
 
