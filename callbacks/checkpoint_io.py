@@ -43,7 +43,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 code.
         """
         if not Path(path).is_file():
-            raise UserError(f"checkpoint {path} does not exist: pass a .ckpt of `fit` as --ckpt_path, or `last`")
+            raise UserError(f"checkpoint {path} does not exist: pass a .ckpt of `fit`, or `last`")
         checkpoint = read_lightning_checkpoint(Path(path))
         PolicySpec.from_dict(checkpoint.get(SPEC_KEY), f"checkpoint {path}")
         for key, kind in REQUIRED.items():

@@ -99,7 +99,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: where ``fit --ckpt_path last`` goes on.
+    """``last.ckpt``: where ``fit --resume`` goes on.
 
     Also saved at the end of the run's last epoch, be it only begun. The folder is locked while the run lasts.
 

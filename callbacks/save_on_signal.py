@@ -92,7 +92,7 @@ class SaveOnSignal(Checkpoint):
         if trainer.is_global_zero:
             name = signal.Signals(received).name
             print(
-                f"{name}: saved step {trainer.global_step} in {_last(trainer)}; --ckpt_path last goes on",
+                f"{name}: saved step {trainer.global_step} in {_last(trainer)}; --resume goes on",
                 file=sys.stderr,
             )
             if received in _requeue_signals(trainer):

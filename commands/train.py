@@ -193,14 +193,15 @@ def _checkpoint_to_load(command: str, given: str | None, folder: Path) -> str | 
     if given == "last":
         latest = _latest_checkpoint(last)
         if latest is None and not fits:
-            raise UserError(f"--ckpt_path last: {last} does not exist. Give --ckpt_path FILE, or --best.dirpath.")
+            raise UserError(f"--checkpoint last: {last} does not exist. Give --checkpoint FILE, or --best.dirpath.")
         if latest is None:
-            rank_zero_warn(f"--ckpt_path last: there is no {last} yet, so the run begins")
+            rank_zero_warn(f"--resume: there is no {last} yet, so the run begins")
         return latest
     if given is None and not fits:
-        raise UserError(f"{command} needs a checkpoint: give --ckpt_path FILE, or `last` for {last}")
+        raise UserError(f"{command} needs a checkpoint: give --checkpoint FILE, or `last` for {last}")
     if given is not None and not Path(given).is_file():
-        raise UserError(f"--ckpt_path {given} does not exist: expected a .ckpt of `fit`, or `last`")
+        flag = "--ckpt_path" if fits else "--checkpoint"
+        raise UserError(f"{flag} {given} does not exist: expected a .ckpt of `fit`, or `last`")
     return given
 
 

@@ -215,8 +215,8 @@ class RobomimicDataModule(LightningDataModule):
             found, now = stored.get(name, getattr(self, name)), getattr(self, name)
             if found != now:
                 raise UserError(
-                    f"--ckpt_path goes on with a run of {flag} {found!r}, but data and config now say {now!r}: "
-                    "give the same data and values, or start a new run without --ckpt_path"
+                    f"--resume goes on with a run of {flag} {found!r}, but data and config now say {now!r}: "
+                    "give the same data and values, or start a new run without --resume"
                 )
 
     def val_dataloader(self) -> TensorBatches | list[TensorBatches]:

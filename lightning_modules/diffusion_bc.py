@@ -392,8 +392,8 @@ class DiffusionBC(LightningModule):
         for name in ("lr", "weight_decay", "lr_schedule", "warmup_steps", "seed"):
             if name in stored and stored[name] != self.hparams[name]:
                 raise UserError(
-                    f"--ckpt_path goes on with a run of {name} {stored[name]!r}, but data and config now say "
-                    f"{self.hparams[name]!r}: give the same values, or start a new run without --ckpt_path"
+                    f"--resume goes on with a run of {name} {stored[name]!r}, but data and config now say "
+                    f"{self.hparams[name]!r}: give the same values, or start a new run without --resume"
                 )
 
 

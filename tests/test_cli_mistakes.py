@@ -198,7 +198,7 @@ def test_a_resumed_run_with_other_data(
     line = fit_line(tmp_path, data, ckpt_path=trained / "last.ckpt", **{flag: value})
     message = one_message(*cli_server.run(line))
     assert f"with a run of {named} " in message
-    assert "start a new run without --ckpt_path" in message
+    assert "start a new run without --resume" in message
 
 
 def test_observations_in_another_order(cli_server: ForkServer, data: Path, trained: Path, tmp_path: Path) -> None:
