@@ -1,6 +1,6 @@
 """Two ways to simulate one control step of a robosuite environment: its own, and the fused one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,11 @@ class StockStepping:
 class OscStepping:
     """``osc_kernel`` on the memory of one environment's model as it is now built.
 
-    A version's folder adds the ``step`` and ``_controller``, robosuite's present one.
+    A version's folder adds ``control_step``, which is compiled, and ``_controller``, robosuite's present one.
     """
 
+    control_step: Callable[..., None]
+    _further: tuple[Any, ...] = ()  # what this version's control_step takes beside the rest
     # In how many substeps of a control step robosuite moves the gripper's target; None: in all.
     gripper_substeps: int | None = None
 
@@ -116,3 +118,8 @@ class OscStepping:
             first_mass=controller.mass_matrix.copy(),
             begun=np.zeros(1, bool),
         )
+
+    def step(self, action: np.ndarray) -> None:
+        addresses = (self._model._address, self._data._address)
+        memory = (self._arm, self._sim, self._goal)
+        self.control_step(*addresses, self._site, self._substeps, action, *memory, *self._further)

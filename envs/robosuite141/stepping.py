@@ -38,17 +38,7 @@ def control_step(
 class FusedStepping(OscStepping):
     """``control_step`` for one environment as it is built."""
 
+    control_step = staticmethod(control_step)
+
     def _controller(self) -> Any:
         return self._env.robots[0].controller
-
-    def step(self, action: np.ndarray) -> None:
-        control_step(
-            self._model._address,
-            self._data._address,
-            self._site,
-            self._substeps,
-            action,
-            self._arm,
-            self._sim,
-            self._goal,
-        )

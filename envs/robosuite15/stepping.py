@@ -49,6 +49,7 @@ def control_step(
 class FusedStepping(OscStepping):
     """``control_step`` for one environment as it is built."""
 
+    control_step = staticmethod(control_step)
     gripper_substeps = 1
 
     def _controller(self) -> Any:
@@ -60,19 +61,7 @@ class FusedStepping(OscStepping):
         controller = self._controller()
         if controller.input_ref_frame == "base":
             # Of the arm's base, which does not move.
-            self._frame = Frame(np.array(controller.origin_pos), np.array(controller.origin_ori))
+            frame = Frame(np.array(controller.origin_pos), np.array(controller.origin_ori))
         else:
-            self._frame = Frame(np.zeros(3), np.eye(3))
-
-    def step(self, action: np.ndarray) -> None:
-        control_step(
-            self._model._address,
-            self._data._address,
-            self._site,
-            self._substeps,
-            action,
-            self._arm,
-            self._sim,
-            self._goal,
-            self._frame,
-        )
+            frame = Frame(np.zeros(3), np.eye(3))
+        self._further = (frame,)
