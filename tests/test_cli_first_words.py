@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning.fabric.accelerators import MPSAccelerator as FabricMPSAccelerator
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 import cli
@@ -91,7 +92,8 @@ def test_a_data_set_is_followed_by_how_to_train_on_it(task: str | None, capsys: 
 def test_apples_gpu_is_not_taken_unasked_and_refused_when_asked_for(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wanted: str
 ) -> None:
-    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    for accelerator_class in (MPSAccelerator, FabricMPSAccelerator):  # Lightning asks the latter what `auto` means
+        monkeypatch.setattr(accelerator_class, "is_available", staticmethod(lambda: True))
     monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: False))
     accelerator = "mps" if wanted == "mps" else "auto"
     line = fit_line(tmp_path / "run", data, trainer__accelerator=accelerator, trainer__fast_dev_run=1)
