@@ -23,8 +23,9 @@ RESULT = ROOT / "docs/results/cold_start.json"
 HEAVY = ("torch", "lightning", "stable_baselines3", "robosuite", "numba", "h5py", "robomimic", "matplotlib")
 PROBE = """
 import sys, cli
+from commands.front_door import run
 try:
-    cli.run(cli.COMMANDS, {words})
+    run(cli.COMMANDS, {words})
 except SystemExit:
     pass
 print("HEAVY", *(name for name in {heavy} if name in sys.modules))
