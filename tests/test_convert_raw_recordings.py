@@ -15,6 +15,7 @@ from datamodules.demonstrations import write_dataset
 from datamodules.hdf5 import DatasetFile
 from envs.tasks import default_env_args
 from tests.hdf5_problems import problems
+from tests.worker_threads import worker_threads
 
 ROBOSUITES_OWN = Path(robosuite.__path__[0]) / "models/assets/demonstrations/lift/demo.hdf5"  # three, human
 
@@ -22,7 +23,8 @@ ROBOSUITES_OWN = Path(robosuite.__path__[0]) / "models/assets/demonstrations/lif
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("collected") / "lift.hdf5"
-    collect("lift", 2, path, n_envs=2)
+    with worker_threads():
+        collect("lift", 2, path, n_envs=2)
     return path
 
 
