@@ -21,6 +21,7 @@ COMMANDS = {
     "download": Command("commands.download:download", "fetch an official Robomimic file"),
     "convert": Command("commands.convert:convert", "make a low-dim data set of a raw recording"),
     "inspect": Command("commands.inspect:inspect", "what is in a data set, and every problem found"),
+    "playback": Command("commands.playback:playback", "demonstrations as videos"),
     "fit": Command(TRAIN, "train a diffusion policy on demonstrations", OF_FIT),
     "validate": Command(TRAIN, "validation loss and success rate of a checkpoint", OF_A_CHECKPOINT),
     "test": Command(TRAIN, "loss, action error and success rate of a checkpoint", OF_A_CHECKPOINT),
@@ -28,6 +29,7 @@ COMMANDS = {
     "export": Command("commands.export:export", "turn a checkpoint into a policy file, or into an ONNX graph"),
     "evaluate": Command("commands.evaluate:evaluate", "success rate with its confidence interval"),
     "record": Command("commands.record:record", "one MP4 per episode"),
+    "report": Command("commands.report:report", "a page about runs or results files, side by side"),
     "plot": Command("commands.plot:plot", "curves of a training run as a picture", {"--run": "--logdir"}),
     "dsrl": Command("commands.dsrl:dsrl", "steer a frozen policy by RL in its noise space", OF_DSRL),
 }

@@ -42,7 +42,7 @@ def main() -> None:
             policy.spec.diffusion = DiffusionConfig(**fields)
             evaluation = evaluate_agent(DiffusionAgent(policy), pool, options.seed, options.episodes, name)
             print(f"{name:<32}{evaluation}")
-            rows[name] = {k: v for k, v in evaluation.to_dict().items() if k not in ("episodes", "versions")}
+            rows[name] = {k: v for k, v in evaluation.to_dict().items() if k != "episodes"}
     with atomic_path(options.output) as partial:
         partial.write_text(json.dumps({"task": task, "train_step": policy.spec.train_step, "variants": rows}, indent=1))
 

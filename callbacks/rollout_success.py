@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import socket
+import time
 import warnings
 
 import numpy as np
@@ -70,6 +71,7 @@ class RolloutSuccess(Callback):
         self.ddim_steps = ddim_steps
         self.film_strip = film_strip
         self.step = -1  # optimiser steps of the weights that were rolled out last
+        self.seconds = 0.0  # spent on rollouts, until whoever counts them sets it back
         self._pool: EnvPool | None = None
         self._filming_pool: EnvPool | None = None
 
@@ -132,6 +134,7 @@ class RolloutSuccess(Callback):
 
     def _rollout(self, trainer: Trainer, pl_module: LightningModule, seed: int = SELECTION_SEED) -> None:
         assert isinstance(pl_module, DiffusionBC)
+        begun = time.perf_counter()
         pool = self._open(trainer, pl_module)
         policy = pl_module.inference_policy
         agent = DiffusionAgent(policy, ddim_steps=self.ddim_steps)
@@ -150,6 +153,7 @@ class RolloutSuccess(Callback):
             pl_module.log(name, metric.compute(), prog_bar=name == METRIC)
         if self.film_strip and trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
             self._log_film_strip(trainer.logger, trainer.global_step, pl_module, agent)
+        self.seconds += time.perf_counter() - begun
 
     def _log_film_strip(self, logger: TensorBoardLogger, step: int, module: DiffusionBC, agent: DiffusionAgent) -> None:
         if self._filming_pool is None:

@@ -10,6 +10,7 @@ from commands.first_words import say_next
 from common.errors import UserError
 from common.files import atomic_path
 from common.lock import run_lock
+from common.provenance import changed_settings, write_provenance
 from dsrl.config import DSRLConfig, EnvConfig, add_settings, parsed_settings
 from dsrl.learners import DEFAULT
 
@@ -79,11 +80,13 @@ def steer(
     """
     import torch
 
+    from commands.report import say_written
     from commands.simulation import check_seed, load_checkpoint
     from dsrl.archive import read_steering
     from dsrl.report import write_report
     from dsrl.trainer import Trainer
     from envs.pool import EnvPool, available_cpus
+    from reports.page import write_run_page
     from rollouts.simulation import check_fits, simulation_of
 
     check_seed(config.seed)
@@ -118,10 +121,14 @@ def steer(
             trainer = Trainer(policy, pool, config, folder, resume, device, judges)
             # A --resume with other settings has been refused by now.
             write_config(config, bc_checkpoint, folder, network_module)
+            default = DSRLConfig(learner=type(config.learner)()).to_dict()
+            write_provenance(folder, changed_settings(config.to_dict(), default), goes_on=resume)
             trainer.run()
             if config.evaluation.report_episodes > 0:
                 write_report(policy, judges, config, folder, bc_checkpoint.parent / "baselines")
     print(f"wrote {folder}/sac_best.zip")
+    write_run_page([folder], folder / "report.html")
+    say_written(folder / "report.html")
     say_next("judge it", "evaluate", "--checkpoint", bc_checkpoint, "--sac", folder / "sac_best.zip")
 
 

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from commands.first_words import say_next
+from commands.report import say_written
 from commands.simulation import agents_of, check_seed, horizon_of, load_checkpoint, steps_of
 from common.errors import UserError
 from common.files import atomic_path, check_writable, sha256_of
+from common.provenance import provenance
 from envs.pool import EnvPool
 from rollouts.evaluation import evaluate_agent
+from rollouts.placement import object_locator
 from rollouts.simulation import check_fits, simulation_of
 
 
@@ -41,7 +44,7 @@ def evaluate(
         horizon: env steps before an episode counts as failed; the task's own by default, with --sac the one that it was
             trained with.
         task: lift, can or square; only for a checkpoint whose data carried no env_args.
-        output: results file (JSON) to write.
+        output: results file (.json) to write, and beside it a page about it (.html).
         network_module: module of the checkpoint's network, where that is not one of this project's.
     """
     if n_episodes < 1:
@@ -54,6 +57,8 @@ def evaluate(
     agents = agents_of(policy, sac, steps, noise_scale)
     name, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon))
     if output is not None:
+        if output.suffix != ".json":
+            raise UserError(f"--output is {output}: expected a name that ends in .json")
         check_writable(output)  # a path that cannot be written should not cost an evaluation
     documents: dict[str, dict[str, Any]] = {}
     with EnvPool(env_spec, n_envs) as pool:
@@ -61,8 +66,10 @@ def evaluate(
         for label, agent in agents.items():
             evaluation = evaluate_agent(agent, pool, seed, n_episodes, label)
             print(f"{label:<8} {evaluation}")
-            documents[label] = evaluation.to_dict()
+            documents[label] = evaluation.to_dict(object_locator(name, pool.obs_dims))
     if output is not None:
+        from reports.page import write_run_page
+
         judged = documents["steered" if sac else "base"]
         header = {
             "task": name or env_spec.env_args["env_name"],
@@ -72,9 +79,13 @@ def evaluate(
             "ddim_steps": steps,
             "noise_scale": policy.spec.diffusion.noise_scale if noise_scale is None else noise_scale,
             "horizon": env_spec.horizon,
+            **provenance(),
         }
         base = {"base": documents["base"]} if sac else {}
         with atomic_path(output) as partial:
             partial.write_text(json.dumps({**header, **judged, **base}, indent=1) + "\n")
         print(f"wrote {output}")
+        page = output.with_suffix(".html")
+        write_run_page([output], page)
+        say_written(page)
     say_next("watch it", "record", "--checkpoint", checkpoint, *(["--sac", sac] if sac else []), "--output", "videos")

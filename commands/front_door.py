@@ -2,12 +2,14 @@
 
 import importlib
 import inspect
+import json
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from commands.first_words import first_flags, program, welcome
 from common.errors import LineError, UserError
@@ -108,9 +110,10 @@ def _call(function: Callable[..., None], name: str, args: list[str]) -> None:
 
     parameters = inspect.signature(function).parameters.items()
     switches = [name for name, parameter in parameters if parameter.annotation is bool]
+    lists = [name for name, parameter in parameters if parameter.annotation == list[Path]]
     auto_cli(
         function,
-        args=spell_out_switches(switches, args),
+        args=spell_out_lists(lists, spell_out_switches(switches, args)),
         as_positional=False,
         parser_class=CommandParser,
         prog=f"{program()} {name}",
@@ -135,6 +138,23 @@ def spell_out_switches(switches: Iterable[str], args: list[str]) -> list[str]:
         f"{word}=true" if word in flags and after.startswith("-") else word
         for word, after in zip(args, following, strict=False)  # one longer where there are no words
     ]
+
+
+def spell_out_lists(names: Iterable[str], args: list[str]) -> list[str]:
+    """``--run a b`` as ``--run=["a", "b"]``: jsonargparse takes one word for a list."""
+    flags = {f"--{name}" for name in names}
+    words: list[str] = []
+    values: list[str] | None = None  # of the list that is being read
+    for word in [*args, "--"]:
+        flag, equals, value = word.partition("=")
+        if values is not None and not word.startswith("-"):
+            values.append(word)
+            continue
+        if values is not None:
+            words[-1] += f"={json.dumps(values)}"
+        values = None if flag not in flags else [value] if equals else []
+        words.append(word if flag not in flags else flag)
+    return words[:-1]
 
 
 def _overview(commands: Mapping[str, Command]) -> str:

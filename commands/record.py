@@ -1,13 +1,15 @@
 """`record`: one MP4 per episode."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from commands.first_words import say_next
 from commands.simulation import agents_of, check_seed, horizon_of, load_checkpoint, steps_of
 from common.errors import UserError
 from envs.pool import Capture, EnvPool
+from rollouts.agents import NoiseAgent, NoiseRecorder
 from rollouts.loop import run_episodes
-from rollouts.recording import write_video
+from rollouts.recording import Take, write_video
 from rollouts.simulation import check_fits, simulation_of
 
 
@@ -15,21 +17,25 @@ def record(
     checkpoint: Path,
     output: Path,
     sac: Path | None = None,
+    compare: bool = False,
     n_episodes: int = 3,
     ddim_steps: int | None = None,
     seed: int = 0,
     noise_scale: float | None = None,
     horizon: int | None = None,
     task: str | None = None,
-    size: int = 384,
+    size: int = 512,
     network_module: str | None = None,
 ) -> None:
-    """Record a policy: ep01.mp4, ep02.mp4, ... with step count and outcome in the picture.
+    """Record a policy: ep01.mp4, ep02.mp4, ... with task, step count and outcome in the picture.
+
+    A bar shows the size of the noise behind each action chunk beside that of N(0, I).
 
     Args:
         checkpoint: exported policy (.safetensors) or Lightning checkpoint (.ckpt, its EMA weights).
         output: folder for the videos.
         sac: archive of a trained SAC; records the steered policy.
+        compare: with --sac: the base and the steered policy side by side, from the same initial states.
         n_episodes: episodes; episode i starts from the state drawn by (seed, i).
         ddim_steps: denoising steps; the policy's own by default, with --sac those it was trained with.
         seed: of the initial states and the noise.
@@ -38,23 +44,59 @@ def record(
         horizon: env steps before an episode counts as failed; the task's own by default, with --sac the one that it was
             trained with.
         task: lift, can or square; only for a checkpoint whose data carried no env_args.
-        size: height and width of the video in pixels.
+        size: height and width of a picture in pixels.
         network_module: module of the checkpoint's network, where that is not one of this project's.
     """
     if n_episodes < 1:
         raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
-    if not 64 <= size <= 2048 or size % 16:
-        raise UserError(f"--size is {size}: expected a multiple of 16 from 64 to 2048")
+    if compare and sac is None:
+        raise UserError("--compare shows the base beside the steered policy: give the latter's archive by --sac")
+    check_size(size)
     check_seed(seed)
     policy = load_checkpoint(checkpoint, ddim_steps, network_module)
-    agent = list(agents_of(policy, sac, steps_of(policy, sac, ddim_steps), noise_scale).values())[-1]
-    _, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon), render_size=(size, size))
-
+    agents = agents_of(policy, sac, steps_of(policy, sac, ddim_steps), noise_scale)
+    shown = agents if compare else dict([list(agents.items())[-1]])
+    name, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon), render_size=(size, size))
     with EnvPool(env_spec, n_envs=1) as pool:
         check_fits(policy.spec, pool)
-        for index in range(n_episodes):  # one at a time: an episode's frames may be gigabytes
-            result = run_episodes(agent, pool, seed, [index], Capture(frames_every=1))[0]
+        for index, takes in play(shown, pool, seed, range(n_episodes), name or env_spec.env_args["env_name"]):
             path = output / f"ep{index + 1:02d}.mp4"
-            write_video(path, result)
-            print(f"wrote {path}: {'success' if result.success else 'failure'} after {result.length} steps")
+            write_video(path, takes)
+            print(f"wrote {path}: {summary(takes)}")
     say_next("count its successes", "evaluate", "--checkpoint", checkpoint, *(["--sac", sac] if sac else []))
+
+
+def play(
+    agents: Mapping[str, NoiseAgent], pool: EnvPool, seed: int, indices: Sequence[int], task: str
+) -> Iterator[tuple[int, list[Take]]]:
+    """Play episodes of ``seed`` with each agent in turn: the episode's number and a take per agent.
+
+    One at a time: an episode's frames may be gigabytes.
+    """
+    for index in indices:
+        takes = []
+        for label, agent in agents.items():
+            recorder = NoiseRecorder(agent)
+            result = run_episodes(recorder, pool, seed, [index], Capture(frames_every=1))[0]
+            assert result.frames is not None
+            outcome = "SUCCESS" if result.success else "FAILURE"
+            takes.append(
+                Take(
+                    f"{task}, {label}", result.frames, outcome, result.success, recorder.chosen, pool.spec.pred_horizon
+                )
+            )
+        yield index, takes
+
+
+def summary(takes: Sequence[Take]) -> str:
+    """How each take ended, in words."""
+    ends = [f"{take.outcome.lower()} after {len(take.frames) - 1} steps" for take in takes]
+    if len(takes) == 1:
+        return ends[0]
+    return "; ".join(f"{take.title.split(', ')[-1]} {end}" for take, end in zip(takes, ends, strict=True))
+
+
+def check_size(size: int) -> None:
+    """Raises UserError for a picture that ffmpeg would have to scale, or that no GL library draws."""
+    if not 64 <= size <= 2048 or size % 16:
+        raise UserError(f"--size is {size}: expected a multiple of 16 from 64 to 2048")

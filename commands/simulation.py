@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from policies import DiffusionPolicy, load_policy
-from rollouts.agents import DiffusionAgent
-from rollouts.loop import Agent
+from rollouts.agents import DiffusionAgent, NoiseAgent
 
 if TYPE_CHECKING:
     from dsrl.config import DSRLConfig
@@ -51,12 +50,12 @@ def _trained_with(sac: Path) -> "DSRLConfig":
 
 def agents_of(
     policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_scale: float | None
-) -> dict[str, Agent]:
+) -> dict[str, NoiseAgent]:
     """The agents to judge, by label: the base policy, and the steered one where a SAC archive is given.
 
     The steered one plays its actor's mean or draws, whichever evaluated better in training.
     """
-    agents: dict[str, Agent] = {"base": DiffusionAgent(policy, noise_scale=noise_scale, ddim_steps=ddim_steps)}
+    agents: dict[str, NoiseAgent] = {"base": DiffusionAgent(policy, noise_scale=noise_scale, ddim_steps=ddim_steps)}
     if sac is not None:
         from dsrl.agent import load_steered_agent
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -27,11 +28,13 @@ from callbacks.policy_export import PolicyExport
 from callbacks.predictions import PredictionFile
 from callbacks.progress import RunProgress
 from callbacks.rollout_success import RolloutSuccess
+from callbacks.run_metrics import RunMetrics
 from callbacks.save_on_signal import SaveOnSignal
 from commands.first_words import program, say_next
 from commands.parsing import ProjectParser
 from common.errors import LineError, UserError
 from common.files import OUT_OF_SPACE, atomic_path
+from common.provenance import changed_settings, write_provenance
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from lightning_modules import DiffusionBC
 
@@ -97,8 +100,13 @@ class SaveRunConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         config = self.config.clone()
         config.ckpt_path, config.overwrite = None, False
-        with atomic_path(Path(config.best.dirpath) / self.config_filename) as partial:
-            partial.write_text(self.parser.dump(config, skip_none=False))
+        folder = Path(config.best.dirpath)
+        written = self.parser.dump(config, skip_none=False)
+        with atomic_path(folder / self.config_filename) as partial:
+            partial.write_text(written)
+        default = self.parser.dump(self.parser.get_defaults(), skip_none=False, skip_validation=True)
+        changed = changed_settings(yaml.safe_load(written), yaml.safe_load(default))
+        write_provenance(folder, changed, goes_on=self.config.ckpt_path is not None)
 
 
 class TrainCLI(LightningCLI):
@@ -252,8 +260,8 @@ def train(args: Sequence[str]) -> None:
             parser_kwargs={"prog": program()},
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            # These two have no section of the configuration, for they have no options.
-            trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [StopOnNonFinite(), SaveOnSignal()]},
+            # These have no section of the configuration, for they have no options.
+            trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [StopOnNonFinite(), RunMetrics(), SaveOnSignal()]},
             args=list(args),
         )
         _say_next(cli)

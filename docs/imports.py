@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("common",),
     ("envs", "policies"),
     ("datamodules", "rollouts", "lightning_modules"),
-    ("experts", "callbacks", "dsrl"),
+    ("experts", "callbacks", "dsrl", "reports"),
     ("commands",),
     ("cli",),
 )

@@ -13,6 +13,7 @@ from rollouts.agents import DiffusionAgent
 from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
 from rollouts.loop import Agent
+from rollouts.placement import Locate
 
 TICKET = "base, best constant w"
 
@@ -61,10 +62,16 @@ def golden_ticket(
 
 
 def judge(
-    baseline: Baseline, name: str, pool: EnvPool, seed: int, n_episodes: int, played: PlayedResults
+    baseline: Baseline,
+    name: str,
+    pool: EnvPool,
+    seed: int,
+    n_episodes: int,
+    played: PlayedResults,
+    locate: Locate | None = None,
 ) -> tuple[dict[str, Any], bool]:
-    """``Evaluation.summary`` of a baseline on episodes of ``seed``, and whether it had been played before."""
+    """``Evaluation.outcome`` of a baseline on episodes of ``seed``, and whether it had been played before."""
     return played.get(
         {"noise": baseline.noise, "seed": seed, "episodes": n_episodes},
-        lambda: evaluate_agent(baseline.agent, pool, seed, n_episodes, name).summary(),
+        lambda: evaluate_agent(baseline.agent, pool, seed, n_episodes, name).outcome(locate),
     )

@@ -1,6 +1,7 @@
 """The final word on a run: the steered policy beside every baseline, on the same fresh episodes."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dsrl.trainer import stream_seed
 from envs.pool import EnvPool
 from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
+from rollouts.placement import object_locator
 
 
 def write_report(
@@ -30,8 +32,9 @@ def write_report(
         kept: folder of baselines that were played before, see ``dsrl.played``; None: all are played.
 
     Returns:
-        By name of the agent: success rate, its 95 % Wilson interval, mean length in environment steps.
+        By name of the agent: success rate, its 95 % Wilson interval, mean length in environment steps, its episodes.
     """
+    begun = time.monotonic()
     decoder = FrozenDecoder(policy, config.ddim_steps)
     played = PlayedResults(kept, decoder, pool)
     seed, n_episodes = stream_seed(config.seed, 2), config.evaluation.report_episodes
@@ -44,19 +47,26 @@ def write_report(
         searched = {"candidates": found.candidates, "env_steps": found.env_steps, "noise": found.noise.tolist()}
         print(f"best constant w: of {found.candidates} candidates, in {found.env_steps:,} env steps of search")
         baselines[TICKET] = Baseline(ConstantNoise(decoder, found.noise), {"constant": searched["noise"]})
+    locate = object_locator(policy.spec.task, policy.spec.obs_dims)
     report: dict[str, Any] = {}
     for name, baseline in baselines.items():
-        report[name], before = judge(baseline, name, pool, seed, n_episodes, played)
+        report[name], before = judge(baseline, name, pool, seed, n_episodes, played, locate)
         print(f"{name:<36} {_line(report[name])}{', as played before' if before else ''}", flush=True)
     best = folder / "sac_best.zip"
     for kind in ("mean", "draw"):
         name = f"steered, actor's {kind}"
         agent = load_steered_agent(best, policy, config.ddim_steps, deterministic=kind == "mean")
-        report[name] = evaluate_agent(agent, pool, seed, n_episodes, name).summary()
+        report[name] = evaluate_agent(agent, pool, seed, n_episodes, name).outcome(locate)
         print(f"{name:<36} {_line(report[name])}", flush=True)
     selected = "mean" if read_steering(best).deterministic_is_better else "draw"
     print(f"selection episodes chose the actor's {selected}")
-    written = {"seed": seed, "selected": selected, "constant_search": searched, "agents": report}
+    written = {
+        "seed": seed,
+        "selected": selected,
+        "constant_search": searched,
+        "wall_clock_seconds": time.monotonic() - begun,
+        "agents": report,
+    }
     with atomic_path(folder / "report.json") as partial:
         partial.write_text(json.dumps(written, indent=1) + "\n")
     return report

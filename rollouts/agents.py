@@ -1,6 +1,7 @@
 """Agents for ``run_episodes``."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -27,14 +28,43 @@ class DiffusionAgent:
             noise_clip: largest absolute value of the noise; None: unbounded.
             ddim_steps: None: the policy's own default.
         """
-        self._decoder = FrozenDecoder(policy, ddim_steps)
+        self.decoder = FrozenDecoder(policy, ddim_steps)
         self._chunk_shape = policy.chunk_shape
         self._noise_scale = policy.spec.diffusion.noise_scale if noise_scale is None else noise_scale
         self._noise_clip = noise_clip
 
     def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        return self.decoder.decode(obs, self.noise(obs, episodes))
+
+    def noise(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        """The noise (B, H, A) that each episode draws next."""
         noise = np.stack([episode.rng.standard_normal(self._chunk_shape, dtype=np.float32) for episode in episodes])
         noise *= self._noise_scale
         if self._noise_clip is not None:
             noise = noise.clip(-self._noise_clip, self._noise_clip)
-        return self._decoder.decode(obs, noise)
+        return noise
+
+
+class NoiseAgent(Protocol):
+    """An agent whose chunks are decoded from noise."""
+
+    @property
+    def decoder(self) -> FrozenDecoder: ...
+
+    def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray: ...
+
+    def noise(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        """The noise (B, H, A) of the next chunk of B episodes."""
+
+
+class NoiseRecorder:
+    """Plays an agent's chunks, and keeps the noise (H, A) behind each in ``chosen``, in the order of playing."""
+
+    def __init__(self, agent: NoiseAgent) -> None:
+        self.agent = agent
+        self.chosen: list[np.ndarray] = []
+
+    def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        noise = self.agent.noise(obs, episodes)
+        self.chosen.extend(noise)
+        return self.agent.decoder.decode(obs, noise)

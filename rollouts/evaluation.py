@@ -3,16 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from envs.pool import EnvPool
 from rollouts.loop import Agent, EpisodeResult, run_episodes
+from rollouts.placement import Locate
 from rollouts.statistics import wilson_interval
-
-PACKAGES = ("torch", "numpy", "mujoco", "robosuite", "stable-baselines3")
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,22 @@ class Evaluation:
             "n_episodes": len(self.results),
         }
 
-    def to_dict(self) -> dict[str, Any]:
+    def outcome(self, locate: Locate | None = None) -> dict[str, Any]:
+        """The summary and its episodes: what a seed and an agent determine, as plain JSON values.
+
+        Args:
+            locate: reads the object's place off an episode's first observation, see ``object_locator``.
+        """
+        episodes = [
+            {"seed": result.seed, "success": result.success, "length": result.length}
+            | ({} if locate is None else {"object": locate(result.first_obs)})
+            for result in self.results
+        ]
+        return {**self.summary(), "episodes": episodes}
+
+    def to_dict(self, locate: Locate | None = None) -> dict[str, Any]:
         """The part of the results file that the episodes determine, as plain JSON values."""
-        return {
-            "seed": self.seed,
-            **self.summary(),
-            "episodes": [{"seed": r.seed, "success": r.success, "length": r.length} for r in self.results],
-            "wall_clock_seconds": self.seconds,
-            "versions": {package: version(package) for package in PACKAGES},
-        }
+        return {"seed": self.seed, **self.outcome(locate), "wall_clock_seconds": self.seconds}
 
     def __str__(self) -> str:
         low, high = self.ci95

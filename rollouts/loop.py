@@ -41,6 +41,7 @@ class EpisodeResult:
     success: bool
     length: int  # env steps
     total_reward: float
+    first_obs: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))  # (D,), of the initial state
     frames: list[np.ndarray] | None = None  # (H, W, 3) uint8 each
     trajectory: Trajectory | None = None
     model_file: str | None = None  # where a trajectory was captured
@@ -63,6 +64,7 @@ class _Run:
             success=chunks[-1].is_success,
             length=sum(chunk.env_steps for chunk in chunks),
             total_reward=sum(chunk.reward for chunk in chunks),
+            first_obs=first.obs,
             frames=frames if first.frames is not None else None,
             trajectory=_join(trajectories) if trajectories else None,
             model_file=first.model_file,

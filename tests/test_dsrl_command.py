@@ -72,6 +72,8 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
         ".lock",
         "config.yaml",
         "metrics.csv",
+        "provenance.json",
+        "report.html",
         "report.json",
         "sac_best.zip",
         "sac_last.zip",
@@ -93,6 +95,12 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     run(checkpoint, output, train_steps=160, resume=True)
     assert yaml.safe_load((output / "config.yaml").read_text())["env"] == config["env"], "as many on another machine"
     assert (output / "metrics.csv").read_text().count("\n") > 3
+    starts = json.loads((output / "provenance.json").read_text())
+    assert len(starts["starts"]) == 2, "what was resumed was begun as well"
+    assert starts["changed"]["env.horizon"] == 20
+    page = (output / "report.html").read_text()
+    assert "resumed by" in page
+    assert "Initial states: base" in page
     evaluate(
         checkpoint, sac=output / "sac_best.zip", n_episodes=2, n_envs=2, horizon=20, output=tmp_path / "results.json"
     )

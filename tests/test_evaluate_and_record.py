@@ -51,6 +51,11 @@ def test_results_file_says_what_was_judged_and_how(
     assert low == 0
     assert high == pytest.approx(0.5615, abs=1e-3)  # Wilson, 0 of 3
     assert results["versions"]["robosuite"] == "1.4.1"
+    assert results["command"].startswith("python")
+    places = [episode["object"] for episode in results["episodes"]]
+    assert all(abs(x) < 0.03 and abs(y) < 0.03 for x, y, _ in places), "robosuite draws the cube from 6 by 6 cm"
+    assert len({tuple(place) for place in places}) == 3
+    assert "Lift" in output.with_suffix(".html").read_text()
     assert "success 0.0% (0/3" in capsys.readouterr().out
 
     again = tmp_path / "one_env.json"
@@ -78,6 +83,7 @@ def test_record_writes_one_playable_video_per_episode(checkpoint: Path, tmp_path
         (["--checkpoint={c}", "--task=cup"], r"unknown task 'cup'"),
         (["--checkpoint={c}", "--horizon=0"], r"horizon is 0"),
         (["--checkpoint={c}", "--output=/proc/results.json"], r"cannot write /proc/results\.json"),
+        (["--checkpoint={c}", "--output=results.txt"], r"--output is results\.txt: expected .* \.json"),
         (["--checkpoint={c}", "--n_episode=3"], r"unrecognized arguments|n_episode"),
         (["--checkpoint={c}", "--seed=x"], r"seed"),
         ([], r"checkpoint"),

@@ -1,0 +1,81 @@
+"""``metrics.jsonl``: what a run measured, in its own folder."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from callbacks.checkpoints import LastCheckpoint
+from callbacks.rollout_success import RolloutSuccess
+from common.files import atomic_path
+
+FILE = "metrics.jsonl"
+
+
+class RunMetrics(Checkpoint):
+    """Adds a line of JSON for each epoch: ``step``, ``epoch``, what the epoch logged, and seconds by part.
+
+    A run that goes on keeps the lines up to the step where it does. Loggers are the user's choice and may write
+    elsewhere or not at all; ``report`` reads this file.
+
+    A ``Checkpoint``, because Lightning calls those after all other callbacks.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._before = 0.0  # seconds of the attempts before this one
+        self._seconds = {"validation": 0.0, "rollouts": 0.0}
+        self._tick = self._validation_began = 0.0
+        self._validated = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        folder = next(c for c in trainer.callbacks if isinstance(c, LastCheckpoint)).path.parent  # type: ignore[attr-defined]
+        self._path = folder / FILE
+        rows = _rows(self._path) if trainer.ckpt_path and Path(trainer.ckpt_path).parent == folder else []
+        kept = [row for row in rows if row["step"] <= trainer.global_step]
+        with atomic_path(self._path) as partial:
+            partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        last = kept[-1] if kept else {}
+        self._before = last.get("time/wall_s", 0.0)
+        self._seconds = {part: last.get(f"time/{part}_s", 0.0) for part in self._seconds}
+        self._tick = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_began = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = True
+        self._seconds["validation"] += time.perf_counter() - self._validation_began
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics  # reduces over the ranks: each of them has to ask
+        rollout = next((c for c in trainer.callbacks if isinstance(c, RolloutSuccess)), None)  # type: ignore[attr-defined]
+        fresh = {
+            "train": True,
+            "val": self._validated,
+            "rollout": rollout is not None and rollout.step == trainer.global_step,
+        }
+        self._validated = False
+        if rollout is not None:
+            self._seconds["rollouts"] += rollout.seconds
+            rollout.seconds = 0.0
+        if self._path is None:
+            return
+        row: dict[str, Any] = {"step": trainer.global_step, "epoch": trainer.current_epoch}
+        # What an epoch did not measure is still there from an earlier one.
+        row |= {name: value.item() for name, value in metrics.items() if fresh.get(name.partition("/")[0], True)}
+        row["time/wall_s"] = self._before + time.perf_counter() - self._tick
+        row |= {f"time/{part}_s": seconds for part, seconds in self._seconds.items()}
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file: a run may have been killed in the middle of the last one."""
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,0 +1,33 @@
+"""`report`: a page about a run."""
+
+from pathlib import Path
+
+from common.errors import UserError
+
+
+def report(run: list[Path], output: Path = Path("report.html"), videos: int = 0) -> None:
+    """Write one self-contained page about runs of `dsrl` or `fit` or results files of `evaluate`, side by side.
+
+    Args:
+        run: folders of runs, or results files (.json).
+        output: page to write (.html).
+        videos: episodes of each run to record first, base and steered side by side; 0: those that its folder holds.
+    """
+    from reports.page import write_run_page
+
+    if output.suffix not in (".html", ".htm"):
+        raise UserError(f"--output is {output}: expected a name that ends in .html")
+    if videos < 0:
+        raise UserError(f"--videos is {videos}: expected 0 or more")
+    if videos:
+        from commands.run_videos import record_run
+
+        for path in run:
+            record_run(path, videos)
+    write_run_page(run, output)
+    say_written(output)
+
+
+def say_written(page: Path) -> None:
+    """Print where a page is, as a browser takes it."""
+    print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB); look at it: {page.resolve().as_uri()}")

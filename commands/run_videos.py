@@ -1,0 +1,97 @@
+"""The videos of a run: base and steered from the same initial states, successes and failures."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from commands.record import play, summary
+from commands.simulation import agents_of, horizon_of, load_checkpoint, steps_of
+from common.errors import UserError
+from envs.pool import EnvPool
+from reports.run_files import Run, read_run, video_folder
+from rollouts.recording import write_video
+from rollouts.simulation import check_fits, simulation_of
+
+SIZE = 384  # pixels of a picture: two of them side by side, several in a page
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What to play, and from which initial states."""
+
+    checkpoint: Path
+    sac: Path | None
+    seed: int
+    ddim_steps: int | None = None
+    horizon: int | None = None
+    noise_scale: float | None = None
+    network_module: str | None = None
+
+
+def record_run(path: Path, n: int) -> list[Path]:
+    """Record ``n`` episodes of a run into its folder of videos, base and steered side by side where it has both.
+
+    Of a run that was judged they are episodes of that evaluation, of each way in which they may end in turn.
+
+    Raises:
+        UserError: the run's policy is not where its files say, or nothing here can render.
+    """
+    run = read_run(path)
+    source = _source(run)
+    if not source.checkpoint.is_file():
+        raise UserError(f"--videos: {path} names the policy {source.checkpoint}, which is not there")
+    policy = load_checkpoint(source.checkpoint, source.ddim_steps, source.network_module)
+    steps = steps_of(policy, source.sac, source.ddim_steps)
+    agents = agents_of(policy, source.sac, steps, source.noise_scale)
+    horizon = horizon_of(source.sac, source.horizon)
+    task, env_spec = simulation_of(policy.spec, run.task, horizon, render_size=(SIZE, SIZE))
+    written = []
+    with EnvPool(env_spec, n_envs=1) as pool:
+        check_fits(policy.spec, pool)
+        for index, takes in play(agents, pool, source.seed, choose(run, n), task or env_spec.env_args["env_name"]):
+            ends = [f"{take.title.split(', ')[-1]}_{take.outcome.lower()}" for take in takes]
+            target = video_folder(path) / f"episode_{index:03d}_{'_'.join(ends)}.mp4"
+            write_video(target, takes)
+            print(f"wrote {target}: {summary(takes)}")
+            written.append(target)
+    return written
+
+
+def choose(run: Run, n: int) -> list[int]:
+    """Numbers of ``n`` episodes: those where only the steered policy succeeded, both, only the base, none, in turn."""
+    steered, base = run.judged, run.base
+    if steered is None or not steered.episodes:
+        return list(range(n))
+    orders = ((False, True), (True, True), (True, False), (False, False))  # base, steered
+    ways: dict[tuple[bool, bool], list[int]] = {way: [] for way in orders}
+    for index, episode in enumerate(steered.episodes):
+        before = episode if base is None else base.episodes[index]
+        ways[before.success, episode.success].append(index)
+    chosen: list[int] = []
+    while len(chosen) < min(n, len(steered.episodes)):
+        chosen += [left.pop(0) for left in ways.values() if left]
+    return chosen[:n]
+
+
+def _source(run: Run) -> _Source:
+    if run.kind == "evaluate":
+        results: dict[str, Any] = json.loads(run.path.read_text())
+        return _Source(
+            Path(results["checkpoint"]["path"]),
+            Path(results["sac"]["path"]) if results["sac"] else None,
+            results["seed"],
+            results["ddim_steps"],
+            results["horizon"],
+            results["noise_scale"],
+        )
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    if run.kind == "dsrl":
+        judged = run.path / "report.json"
+        seed = json.loads(judged.read_text())["seed"] if judged.is_file() else config["seed"]
+        return _Source(
+            Path(config["bc_checkpoint"]), run.path / "sac_best.zip", seed, network_module=config.get("network_module")
+        )
+    return _Source(run.path / config["export"]["filename"], None, seed=0, horizon=config["rollout"]["horizon"])

@@ -1,0 +1,1 @@
+"""Pages about runs and data sets: one self-contained HTML file each."""
