@@ -45,7 +45,7 @@ lint: setup
 	$(BIN)/mypy .
 
 quickstart: quickstart-bc quickstart-dsrl quickstart-videos
-	@echo "See $(OUT)/: results, plots, videos; tensorboard --logdir $(OUT)/runs"
+	@echo "See $(OUT)/report.html: results, plots, videos; and tensorboard --logdir $(OUT)/runs"
 
 # Scripted demonstrations -> diffusion policy -> success rate, on Lift.
 quickstart-bc: setup
@@ -63,11 +63,11 @@ quickstart-dsrl: setup
 	$(RUN) dsrl --config configs/dsrl_quickstart.yaml --bc_checkpoint $(OUT)/bc_weak/policy.safetensors --output $(OUT)/dsrl
 	$(RUN) plot --run $(OUT)/dsrl --output $(OUT)/dsrl_training.png
 	$(RUN) evaluate --checkpoint $(OUT)/bc_weak/policy.safetensors --sac $(OUT)/dsrl/sac_best.zip --n_episodes 100 --output $(OUT)/dsrl_results.json
+	$(RUN) report --run $(OUT)/bc $(OUT)/dsrl --output $(OUT)/report.html
 
 # Last of all: rendering needs EGL or OSMesa, which not every machine has.
 quickstart-videos: setup
-	$(RUN) record --checkpoint $(OUT)/bc/policy.safetensors --n_episodes 2 --output $(OUT)/videos/bc
-	$(RUN) record --checkpoint $(OUT)/bc_weak/policy.safetensors --sac $(OUT)/dsrl/sac_best.zip --n_episodes 2 --output $(OUT)/videos/dsrl
+	$(RUN) report --run $(OUT)/bc $(OUT)/dsrl --videos 2 --output $(OUT)/report.html
 
 clean:
 	rm -rf $(VENV) $(OUT) build *.egg-info

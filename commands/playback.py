@@ -6,7 +6,8 @@ import numpy as np
 
 from commands.record import check_size
 from common.errors import UserError
-from datamodules.hdf5 import DatasetFile, Demonstration
+from datamodules.demonstrations import Demonstration
+from datamodules.hdf5 import DatasetFile
 from envs.messages import Retraced
 from envs.pool import Capture, EnvPool, EnvSpec
 from envs.tasks import DEFAULT_OBS_KEYS, TASKS, resolve_env_args, task_of

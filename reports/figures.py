@@ -151,6 +151,23 @@ def initial_states(agent: Judged, all_agents: Sequence[Judged]) -> Markup | None
     return figure.svg
 
 
+def hand_ways(ways: Sequence[np.ndarray], title: str) -> Markup:
+    """The hand's way (T, 2), x and y in m, in each demonstration, from above."""
+    with _figure(title, width=3.9, height=3.6) as (figure, axes):
+        for way in ways:
+            thinned = way[:: max(1, len(way) // 60)]
+            axes.plot(
+                thinned[:, 1], thinned[:, 0], color=COLOURS[0], linewidth=0.7, alpha=max(0.12, 3 / (len(ways) + 3))
+            )
+        begins, ends = np.array([way[0] for way in ways]), np.array([way[-1] for way in ways])
+        axes.scatter(begins[:, 1], begins[:, 0], s=9, color=INK, linewidths=0, zorder=3)
+        axes.scatter(ends[:, 1], ends[:, 0], s=13, facecolors="none", edgecolors=COLOURS[1], linewidths=0.8, zorder=3)
+        axes.set(xlabel="y in m: the robot's left is left", ylabel="x in m, away from the robot")
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.invert_xaxis()
+    return figure.svg
+
+
 def metric(
     title: str, rows: Sequence[Row], series: Sequence[tuple[str, str]], step_name: str, log: bool = False
 ) -> Markup | None:

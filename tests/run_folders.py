@@ -24,7 +24,7 @@ def judged(rate: float, n: int = 40) -> dict[str, Any]:
     """An agent's part of a results file."""
     rng = np.random.default_rng(round(1000 * rate))
     successes = round(rate * n)
-    episodes = [
+    episodes: list[dict[str, Any]] = [
         {
             "seed": i,
             "success": i < successes,
@@ -89,7 +89,9 @@ def write_dsrl_run(folder: Path) -> Path:
     ]
     (folder / "metrics.csv").write_text("\n".join([names, *rows]) + "\n")
     agents = {"steered, actor's mean": judged(0.9), "base, w = 0": judged(0.7), "base, w ~ N(0, I)": judged(0.6)}
-    (folder / "report.json").write_text(json.dumps({"seed": 5, "selected": "mean", "wall_clock_seconds": 90, "agents": agents}))
+    (folder / "report.json").write_text(
+        json.dumps({"seed": 5, "selected": "mean", "wall_clock_seconds": 90, "agents": agents})
+    )
     changed = {"task": "lift", "learner.hidden_sizes": [64, 64]}
     (folder / "provenance.json").write_text(json.dumps({"starts": [START], "changed": changed}))
     return folder

@@ -95,3 +95,28 @@ def test_shaped_rewards_are_no_success(tmp_path: Path, stated: bool) -> None:
 def test_a_file_that_does_not_open_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         inspect(tmp_path / "nowhere.hdf5")
+
+
+def test_a_page_shows_values_ways_and_every_problem(path: Path, tmp_path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["data/demo_1/obs/object"][3, 0] = np.nan
+        for name, length in (("demo_0", 10), ("demo_1", 20), ("demo_2", 40)):
+            file[f"data/{name}/obs/robot0_eef_pos"] = np.linspace(0, 1, 3 * length).reshape(length, 3)
+    page = tmp_path / "square.html"
+    with pytest.raises(UserError, match="1 problems"):
+        inspect(path, output=page)
+    text = page.read_text()
+    assert "demo_1/obs/object has 1 values that are NaN" in text
+    assert "The hand&#39;s ways: obs/robot0_eef_pos" in text
+    # A healthy value has a histogram, as have the healthy values of the spoilt array: 7 actions, 14 and 3 observations.
+    assert text.count('class="spark"') == 24
+    assert "mask/valid names 2" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [({"output": Path("page.txt")}, "--output is page.txt"), ({"frames": True}, "--output page.html")],
+)
+def test_a_page_that_cannot_be_is_refused(path: Path, words: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        inspect(path, **words)
