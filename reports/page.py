@@ -166,7 +166,7 @@ def _drawn(*plots: tuple[str, Markup | None, str]) -> Iterable[Plot]:
 
 
 def _clip(path: Path) -> Clip:
-    return Clip(path.stem.replace("_", " "), picture_source("video/mp4", path.read_bytes()))
+    return Clip(path.stem.replace("_", " ").capitalize(), picture_source("video/mp4", path.read_bytes()))
 
 
 def _lines(command: str) -> str:

@@ -111,9 +111,10 @@ def _draw_noise(image: Image.Image, noise: np.ndarray, size: int) -> None:
     left, bottom = size // 2, image.height - size // 2
     top = bottom - size // 2
     draw = ImageDraw.Draw(image)
-    draw.rectangle((left - size // 4, top - 2 * size, left + 2 * unit + size // 4, bottom + size // 4), fill=BLACK)
+    text, font = f"|noise| {rms:.2f}   N(0, I): 1", ImageFont.load_default(size=round(0.85 * size))
+    right = left + max(2 * unit, round(draw.textlength(text, font=font)))
+    draw.rectangle((left - size // 4, top - 2 * size, right + size // 4, bottom + size // 4), fill=BLACK)
     draw.rectangle((left + unit * (1 - spread), top, left + unit * (1 + spread), bottom), fill=GREY)
     draw.rectangle((left, top + size // 8, left + unit * min(rms, 2.0), bottom - size // 8), fill=(80, 160, 255))
     draw.line((left + unit, top, left + unit, bottom), fill=WHITE)
-    text = f"|noise| {rms:.2f}   N(0, I): 1"
-    draw.text((left, top - round(1.6 * size)), text, font=ImageFont.load_default(size=round(0.85 * size)), fill=WHITE)
+    draw.text((left, top - round(1.6 * size)), text, font=font, fill=WHITE)

@@ -51,7 +51,7 @@ def test_a_page_says_what_was_run_and_what_came_of_it(pages: dict[str, Path]) ->
         "Initial states: base, w ~ N(0, I)",
         "KL to the prior",
         "updates",
-        "episode 007 base failure steered success",
+        "Episode 007 base failure steered success",
     ):
         assert text in page
     assert page.count("<video") == 2
