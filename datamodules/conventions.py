@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.tasks.controllers import are_absolute
+from common.controllers import are_absolute
 
 
 def held_components(env_args: dict[str, Any] | None, action_dim: int) -> tuple[bool, ...]:

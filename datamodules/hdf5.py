@@ -25,11 +25,11 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from common.controllers import are_absolute
 from common.errors import UserError
 from common.files import sha256_of
 from datamodules.damage import reports_damage
 from datamodules.demonstrations import Demonstration
-from envs.tasks.controllers import are_absolute
 
 ACTION_TOLERANCE = 1e-6  # beyond [-1, 1], for actions that went through float32
 OPTIONAL = ("states", "rewards", "dones", "next_obs")

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from common.controllers import are_absolute
 from datamodules.conventions import are_shaped
 from datamodules.hdf5 import DatasetFile, clipping_note
-from envs.tasks.controllers import are_absolute
 
 # `fit` and `dsrl` read no next_obs: where it is wrong, the file still serves.
 READ_BY_COMMANDS = ("states", "rewards", "dones")

@@ -10,6 +10,7 @@ from typing import Any, Literal, SupportsFloat
 import gymnasium
 import numpy as np
 
+from common.controllers import are_absolute
 from common.errors import UserError
 from envs import resets
 from envs.messages import Retraced
@@ -19,7 +20,6 @@ from envs.robosuite_common import Stepping, hide_sites, make_env, model_and_data
 from envs.simulator import simulator
 from envs.stepping import StockStepping
 from envs.tasks import DEFAULT_OBS_KEYS, TASKS, default_env_args, find_task
-from envs.tasks.controllers import are_absolute
 
 SteppingName = Literal["fused", "stock"]
 REPLAY_TOLERANCE = 0.01  # m, rad

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from common.controllers import are_absolute
 from common.errors import UserError
 from policies.normalizer import MinMaxNormalizer
 from policies.rotations import Rotations6D
@@ -19,7 +20,7 @@ class DiffusionPolicy(nn.Module):
     """Maps raw observations to chunks of environment actions by denoising.
 
     The normalisers live inside: observations (B, obs_dim) come in raw units, actions (B, pred_horizon, action_dim)
-    leave in the environment's units, within [-1, 1].
+    leave in the environment's units: motions within [-1, 1], or target poses.
 
     Args:
         spec: dimensions, network and diffusion settings.
@@ -84,7 +85,7 @@ class DiffusionPolicy(nn.Module):
             ddim_steps: number of denoising steps; None takes the policy's own.
 
         Returns:
-            (B, pred_horizon, action_dim) actions in [-1, 1].
+            (B, pred_horizon, action_dim) actions: motions in [-1, 1]; target poses have no bound but the data's.
         """
         return self.decode_normalized(self.normalize_obs(obs), noise, ddim_steps)
 
@@ -103,7 +104,8 @@ class DiffusionPolicy(nn.Module):
             if diffusion.clip_sample:
                 clean = clean.clamp(-1, 1)
             sample = step.signal_out * clean + step.noise_out * epsilon
-        return self.action_normalizer.denormalize(sample).clamp(-1, 1)
+        actions = self.action_normalizer.denormalize(sample)
+        return actions if are_absolute(self.spec.env_args) else actions.clamp(-1, 1)
 
     def _plan(self, ddim_steps: int) -> list[DDIMStep]:
         """The coefficients of ``ddim_steps`` denoising steps, made once."""

@@ -187,6 +187,17 @@ def test_sample_is_decode_of_standard_normal_noise() -> None:
     assert torch.equal(policy.sample(obs, torch.Generator().manual_seed(5)), policy.decode(obs, noise))
 
 
+def test_target_poses_reach_beyond_what_bounds_motions() -> None:
+    reached = {}
+    for delta in (True, False):
+        env_args = {"env_name": "Lift", "env_kwargs": {"controller_configs": {"control_delta": delta}}}
+        policy = DiffusionPolicy(PolicySpec({"object": 2}, 7, 4, SMALL, env_args=env_args)).eval()
+        policy.action_normalizer.set_range(-3.1 * torch.ones(4, 7), 3.1 * torch.ones(4, 7))
+        generator = torch.Generator().manual_seed(0)
+        reached[delta] = float(policy.sample(torch.zeros(20, 2), generator).detach().abs().max())
+    assert reached == {True: 1.0, False: pytest.approx(3.1, abs=0.1)}
+
+
 def test_decode_is_differentiable_in_noise() -> None:
     policy = make_policy(clip_sample=False).double()
     # The final clamp to the environment's range has no gradient beyond it: keep the actions inside.

@@ -14,7 +14,8 @@ def are_absolute(env_args: dict[str, Any] | None) -> bool:
 
 def _controller(env_args: dict[str, Any] | None) -> dict[str, Any]:
     """The settings of the (first) arm's controller; nothing where the file does not state them."""
-    controller = (env_args or {}).get("env_kwargs", {}).get("controller_configs")
+    kwargs = (env_args or {}).get("env_kwargs")
+    controller = kwargs.get("controller_configs") if isinstance(kwargs, dict) else None
     if isinstance(controller, list) and controller:  # one for each arm
         controller = controller[0]
     if isinstance(controller, dict) and isinstance(parts := controller.get("body_parts"), dict):
