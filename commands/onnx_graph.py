@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.controllers import are_absolute
 from common.errors import UserError
 from common.files import atomic_path
 from dsrl.agent import SteeredAgent
+from dsrl.networks import best_draw
 from policies import DiffusionPolicy
 
 OPSET = 20
@@ -24,6 +26,7 @@ class Decoder(nn.Module):
 
     def forward(self, obs: Tensor, noise: Tensor) -> Tensor:
         """(B, obs_dim) and (B, pred_horizon, action_dim) standard normal to (B, pred_horizon, action_dim)."""
+        noise = self.policy.spec.diffusion.noise_scale * noise
         return self.policy.denoise(self.policy.normalize_obs(obs), noise, self.ddim_steps)
 
 
@@ -32,14 +35,16 @@ class SteeredDecoder(nn.Module):
 
     def __init__(self, agent: SteeredAgent, policy: DiffusionPolicy, ddim_steps: int) -> None:
         super().__init__()
-        self.actor, self.magnitude = agent.networks.played_actor, agent.scale.magnitude
+        self.networks, self.pessimism = agent.networks.requires_grad_(False), agent.config.target_pessimism
+        self.magnitude = agent.scale.magnitude
         self.policy, self.ddim_steps = policy, ddim_steps
 
     def forward(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """As ``Decoder``; ``noise`` is what the actor draws with, zeros for its mean."""
+        """As ``Decoder``; ``noise`` (B, candidates, pred_horizon, action_dim) is what the actor draws with."""
         seen = self.policy.normalize_obs(obs)
-        scaled, _ = self.actor.sample(seen, noise.flatten(1))
-        return self.policy.denoise(seen, (self.magnitude * scaled).view_as(noise), self.ddim_steps)
+        scaled = best_draw(self.networks, self.networks.played_actor, seen, noise.flatten(2), self.pessimism)
+        chosen = (self.magnitude * scaled).view(-1, *self.policy.chunk_shape)
+        return self.policy.denoise(seen, chosen, self.ddim_steps)
 
 
 class SteeredMean(SteeredDecoder):
@@ -47,7 +52,7 @@ class SteeredMean(SteeredDecoder):
 
     def forward(self, obs: Tensor) -> Tensor:  # type: ignore[override]
         """(B, obs_dim) to (B, pred_horizon, action_dim)."""
-        return super().forward(obs, obs.new_zeros(obs.shape[0], *self.policy.chunk_shape))
+        return super().forward(obs, obs.new_zeros(obs.shape[0], 1, *self.policy.chunk_shape))
 
 
 def write_onnx(path: Path, policy: DiffusionPolicy, ddim_steps: int, agent: SteeredAgent | None = None) -> list[str]:
@@ -71,9 +76,11 @@ def write_onnx(path: Path, policy: DiffusionPolicy, ddim_steps: int, agent: Stee
     except ModuleNotFoundError as error:
         raise UserError(f"ONNX files need the package {error.name}: pip install '.[onnx]'") from error
     graph: nn.Module = Decoder(policy, ddim_steps)
+    drawn: tuple[int, ...] = policy.chunk_shape
     if agent is not None:
         graph = (SteeredMean if agent.deterministic else SteeredDecoder)(agent, policy, ddim_steps)
-    example = {"obs": torch.zeros(2, policy.spec.obs_dim), "noise": torch.zeros(2, *policy.chunk_shape)}
+        drawn = (agent.config.candidates, *drawn)
+    example = {"obs": torch.zeros(2, policy.spec.obs_dim), "noise": torch.zeros(2, *drawn)}
     if isinstance(graph, SteeredMean):
         del example["noise"]
     batch = torch.export.Dim("batch")
@@ -99,12 +106,13 @@ def write_onnx(path: Path, policy: DiffusionPolicy, ddim_steps: int, agent: Stee
 def _metadata(policy: DiffusionPolicy, ddim_steps: int) -> dict[str, Any]:
     """What a program that has only the file must know; each value as JSON."""
     spec = policy.spec
+    poses = are_absolute(spec.env_args)
     return {
         "task": spec.task,
         "env_args": spec.env_args,
         "obs": spec.obs_dims,  # key -> size, in the order of concatenation
         "obs_units": "as robosuite observes: m, unit quaternions (x, y, z, w)",
-        "action_units": "as robosuite's controller takes them, in [-1, 1]",
+        "action_units": "as robosuite's controller takes them: " + ("poses" if poses else "motions in [-1, 1]"),
         "pred_horizon": spec.pred_horizon,  # actions per chunk, at 20 Hz, executed open loop
         "ddim_steps": ddim_steps,
         "data_sha256": spec.data_sha256,

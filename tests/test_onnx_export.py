@@ -18,7 +18,7 @@ from dsrl.config import DSRLConfig
 from dsrl.trainer import Trainer
 from envs.pool import EnvPool
 from envs.tasks import default_env_args
-from policies import DiffusionPolicy, NetworkConfig, PolicySpec
+from policies import DiffusionConfig, DiffusionPolicy, NetworkConfig, PolicySpec
 from rollouts.loop import Episode
 from rollouts.simulation import simulation_of
 from tests.training_toy import ROOT
@@ -28,12 +28,21 @@ N = 1000
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DiffusionPolicy]:
-    """A policy of Lift that nobody trained."""
+    """A policy of Lift that nobody trained, with half the noise."""
     dims = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10}
     network = NetworkConfig(init_args={"hidden_dims": [32, 32]})
     torch.manual_seed(0)
     made = DiffusionPolicy(
-        PolicySpec(dims, 7, 4, network, env_args=default_env_args("lift"), task="lift", quaternions=[3, 12])
+        PolicySpec(
+            dims,
+            7,
+            4,
+            network,
+            DiffusionConfig(noise_scale=0.5),
+            env_args=default_env_args("lift"),
+            task="lift",
+            quaternions=[3, 12],
+        )
     ).eval()
     made.action_normalizer.set_range(-torch.rand(4, 7), torch.rand(4, 7))
     path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
@@ -53,7 +62,7 @@ def test_the_graph_decodes_as_the_policy_does(policy: tuple[Path, DiffusionPolic
     obs, noise = 2 * torch.rand(N, 19) - 1, torch.randn(N, 4, 7)
     actions, about = run(tmp_path / "five.onnx", obs=obs.numpy(), noise=noise.numpy())
     with torch.inference_mode():
-        np.testing.assert_allclose(actions, torch_policy.decode(obs, noise, 5), atol=1e-5)
+        np.testing.assert_allclose(actions, torch_policy.decode(obs, 0.5 * noise, 5), atol=1e-5)
     assert json.loads(about["ddim_steps"]) == 5
     assert json.loads(about["obs"]) == torch_policy.spec.obs_dims
     assert json.loads(about["env_args"]) == torch_policy.spec.env_args
@@ -67,12 +76,15 @@ def test_the_graph_decodes_as_the_policy_does(policy: tuple[Path, DiffusionPolic
     assert ran.stdout.split()[0] in ("success", "failure")
 
 
-@pytest.mark.parametrize("deterministic", [True, False], ids=["mean", "draw"])
+@pytest.mark.parametrize(
+    ("deterministic", "candidates"), [(True, 1), (False, 1), (False, 3)], ids=["mean", "draw", "best of three draws"]
+)
 def test_the_steered_graph_acts_as_the_agent_does(
-    policy: tuple[Path, DiffusionPolicy], tmp_path: Path, deterministic: bool
+    policy: tuple[Path, DiffusionPolicy], tmp_path: Path, deterministic: bool, candidates: int
 ) -> None:
     path, torch_policy = policy
     config = DSRLConfig(initial_steps=8, train_steps=0, ddim_steps=2)
+    config.learner.candidates = candidates
     with EnvPool(simulation_of(torch_policy.spec, None, 8)[1], 1) as pool:
         trainer = Trainer(torch_policy, pool, config, tmp_path)
     torch.nn.init.normal_(trainer.learner.policy.played_actor.mu.weight, std=0.1)  # as if it had learnt something
@@ -81,7 +93,8 @@ def test_the_steered_graph_acts_as_the_agent_does(
     agent = load_steered_agent(tmp_path / "sac.zip", torch_policy, deterministic=None)
     obs = 2 * np.random.default_rng(0).random((N, 19), dtype=np.float32) - 1
     episodes = [Episode(i, i, np.random.default_rng(i)) for i in range(N)]
-    drawn = {"noise": np.stack([np.random.default_rng(i).standard_normal((4, 7), dtype=np.float32) for i in range(N)])}
+    shape = (candidates, 4, 7)
+    drawn = {"noise": np.stack([np.random.default_rng(i).standard_normal(shape, dtype=np.float32) for i in range(N)])}
     actions, _ = run(tmp_path / "steered.onnx", obs=obs, **({} if deterministic else drawn))
     np.testing.assert_allclose(actions, agent.act(obs, episodes), atol=1e-5)
 
