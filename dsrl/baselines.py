@@ -27,17 +27,16 @@ class Baseline:
 
 
 def fixed_baselines(config: DSRLConfig, decoder: FrozenDecoder) -> dict[str, Baseline]:
-    """Those that need no search, by name."""
+    """Those that need no search, by name; the policy as it plays by itself among them."""
     cut = config.action_magnitude
+    own = decoder.policy.spec.diffusion.noise_scale
+    scales = {*config.warm_start.noise_scales, *config.learner.start_scales(), own} - {0.0, 1.0}
     zero = ConstantNoise(decoder, np.zeros(decoder.policy.chunk_shape, dtype=np.float32))
     return {
         "base, w ~ N(0, I)": _gaussian(decoder, 1.0),
         "base, N(0, I) cut at the magnitude": _gaussian(decoder, 1.0, cut),
         "base, w = 0": Baseline(zero, {"constant": 0}),
-        **{
-            f"base, w ~ {scale:g} N(0, I)": _gaussian(decoder, scale)
-            for scale in sorted({*config.warm_start.noise_scales, *config.learner.start_scales()} - {1.0}, reverse=True)
-        },
+        **{f"base, w ~ {scale:g} N(0, I)": _gaussian(decoder, scale) for scale in sorted(scales, reverse=True)},
     }
 
 

@@ -7,9 +7,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from dsrl.baselines import fixed_baselines
 from dsrl.golden_ticket import ConstantNoise, search
 from dsrl.report import write_report
 from envs.messages import Capture
+from policies.schedule import DiffusionConfig
 from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
 from tests.dsrl_toy import ToyPolicy, ToyPool
@@ -92,6 +94,12 @@ def test_baselines_are_played_once_and_a_damaged_result_again(
 
     config.evaluation.report_episodes = 10
     assert report()[1] == 2 * 10 + 5 * 10, "other episodes; the search was the same"
+
+
+def test_the_policy_is_judged_with_the_noise_that_is_its_own() -> None:
+    policy = ToyPolicy()
+    policy.spec.diffusion = DiffusionConfig(noise_scale=0.25)
+    assert "base, w ~ 0.25 N(0, I)" in fixed_baselines(settings("prior"), FrozenDecoder(policy))
 
 
 def test_a_folder_that_cannot_be_written_costs_no_report(
