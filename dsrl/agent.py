@@ -13,7 +13,7 @@ from dsrl.learners import LearnerConfig, learner_named
 from dsrl.networks import SteeringPolicy, best_draw
 from dsrl.noise_space import NoiseScale
 from policies.rows import pad_rows
-from rollouts.decoder import FrozenDecoder
+from rollouts.decoder import FrozenDecoder, one_thread
 from rollouts.loop import Episode
 
 
@@ -56,7 +56,8 @@ class SteeredAgent:
         arrays = (self.decoder.normalize_obs(obs), eps)
         seen, drawn = (pad_rows(torch.as_tensor(array)).to(self.networks.device) for array in arrays)
         actor, pessimism = self.networks.played_actor, self.config.target_pessimism
-        scaled = best_draw(self.networks, actor, seen, drawn, pessimism)
+        with one_thread():  # threads share out the rows by their number, and round them by their share
+            scaled = best_draw(self.networks, actor, seen, drawn, pessimism)
         return self.scale.noise(scaled[: len(obs)]).cpu().numpy().reshape(len(obs), *self.chunk_shape)
 
 

@@ -24,7 +24,7 @@ class FrozenDecoder:
     @torch.inference_mode()
     def decode(self, obs: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Raw observations (n, D) and noise (n, H, A) to action chunks (n, H, A)."""
-        with _one_thread():
+        with one_thread():
             return self.policy.decode(self._tensor(obs), self._tensor(noise), self.ddim_steps).cpu().numpy()
 
     def decode_tensors(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ class FrozenDecoder:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keep torch to one CPU: workers simulate on the others, and threads that wait for one another cost far more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

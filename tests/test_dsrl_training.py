@@ -199,6 +199,20 @@ def test_an_untrained_actor_plays_the_frozen_policy(algorithm: str, tmp_path: Pa
     assert np.sqrt(np.mean(noise**2)) < 0.02, "its mean is w = 0"
 
 
+def test_an_actor_decides_on_one_thread_so_that_a_row_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    run = trainer(settings("prior"), tmp_path)
+    agent = SteeredAgent(run.learner.policy, run.decoder, run.config.learner, deterministic=True)
+    seen: list[int] = []
+    agent.networks.played_actor.mu.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        agent.noise(np.zeros((3, 3), np.float32), [])
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_with_a_rate_of_its_own_the_coefficient_holds_the_kl_at_its_opening_target(tmp_path: Path) -> None:
     config = settings(
         "prior", train_steps=450, ent_coef="auto_0.01", ent_coef_lr=1e-2, kl_target=4.0, kl_open_steps=600
