@@ -103,6 +103,11 @@ class DiffusionBC(LightningModule):
             raise UserError(f"model.lr_schedule is {lr_schedule!r}: expected one of {get_args(LRSchedule)}")
         if rotations not in get_args(Rotations):
             raise UserError(f"model.rotations is {rotations!r}: expected one of {get_args(Rotations)}")
+        if rotations == "6d" and len(quaternions) == 0:
+            raise UserError(
+                f"model.rotations is 6d, but no unit quaternion is known in the observations {', '.join(obs_dims)}: "
+                "give model.rotations quaternion, or from a script the data module's quaternions"
+            )
         spec = PolicySpec(
             obs_dims=dict(obs_dims),
             action_dim=action_dim,

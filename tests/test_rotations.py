@@ -85,6 +85,11 @@ def test_a_policy_does_not_see_a_quaternions_sign(tmp_path: Path) -> None:
     assert not torch.allclose(plain.decode(observations(sign=-1.0), noise), plain.decode(obs, noise), atol=1e-3)
 
 
+def test_rotations_are_not_silently_left_as_they_are() -> None:
+    with pytest.raises(UserError, match=r"no unit quaternion is known in the observations pose, other"):
+        DiffusionBC(DIMS, 4, 2, network=SMALL, rotations="6d")
+
+
 def test_sac_sees_the_rotations_that_the_network_sees() -> None:
     policy = DiffusionPolicy(PolicySpec(dict(DIMS), 2, 2, quaternions=[3, 7]))
     pool = ToyPool(2)
