@@ -51,6 +51,8 @@ def record(
         raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
     if compare and sac is None:
         raise UserError("--compare shows the base beside the steered policy: give the latter's archive by --sac")
+    if noise_scale is not None and sac is not None and not compare:
+        raise UserError("--noise_scale is the base policy's, which --sac alone does not show: give --compare too")
     check_size(size)
     check_seed(seed)
     policy = load_checkpoint(checkpoint, ddim_steps, network_module)

@@ -14,6 +14,9 @@ from dsrl.archive import fingerprint
 from envs.pool import EnvPool
 from rollouts.decoder import FrozenDecoder
 
+# Raised by hand where this project's own decoding or stepping comes to play a policy otherwise: what was kept before is
+# played again.
+PLAYS_AS = 2
 SIMULATOR = ("mujoco", "robosuite")  # of another version, an episode can end otherwise
 
 
@@ -34,6 +37,7 @@ class PlayedResults:
             "diffusion": asdict(spec.diffusion),
             "ddim_steps": decoder.ddim_steps,
             "env": asdict(pool.spec),
+            "plays_as": PLAYS_AS,
             "versions": {package: version(package) for package in SIMULATOR},
         }
 

@@ -12,6 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cli import COMMANDS
 from commands.front_door import run
+from commands.record import record
+from common.errors import UserError
 from dsrl.config import DSRLConfig
 from envs.rendering import choose_gl
 from envs.tasks import default_env_args
@@ -97,6 +99,11 @@ def test_mistakes_end_in_one_message_and_status_2(
     assert re.search(message, captured.err)
     assert captured.err.startswith("error: ")
     assert "Traceback" not in captured.err
+
+
+def test_a_noise_scale_that_record_would_not_show_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give --compare too"):
+        record(checkpoint, tmp_path, sac=tmp_path / "sac.zip", noise_scale=0.5)
 
 
 def test_checkpoint_that_names_no_task_asks_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
