@@ -1,4 +1,4 @@
-# make setup | quickstart | test | lint | lock | clean.  Needs Python 3.11, make and a C compiler; everything else goes into .venv.
+# make setup | quickstart | verify | test | lint | lock | clean.  Needs Python 3.11, make and a C compiler; everything else goes into .venv.
 # LATEST=1 beside setup or test: the newest versions that setup.cfg allows, in place of those of requirements.lock.
 # ROBOSUITE=1.5 beside any of them: robosuite 1.5.2 in place of 1.4.1, in an environment of its own, .venv15.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -14,7 +14,7 @@ override LOCKED := --no-deps --build-constraints $(LOCK) -r $(LOCK) -e .
 override NEWEST := --upgrade --override $(OVERRIDES) -e '.[dev]'
 override OUT := quickstart# as configs/*quickstart*.yaml name it
 
-.PHONY: setup quickstart quickstart-bc quickstart-dsrl quickstart-videos test test-simulator lint lock clean
+.PHONY: setup quickstart quickstart-bc quickstart-dsrl verify quickstart-videos test test-simulator lint lock clean
 
 setup: $(INSTALLED)
 
@@ -31,6 +31,10 @@ $(INSTALLED): setup.cfg pyproject.toml $(OVERRIDES) $(LOCK)
 lock: setup
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet $(if $(LATEST),--upgrade) --universal --python-version 3.11 --override $(OVERRIDES) \
 	    --extra dev --extra setup --custom-compile-command "make lock$(if $(SUFFIX), ROBOSUITE=1.5)" --annotation-style line setup.cfg -o $(LOCK)
+
+# Plays the policies in pretrained/ again and compares with the figures beside them.
+verify: setup
+	$(BIN)/python -m benchmarks.verify_pretrained
 
 test: setup
 	$(BIN)/python -m pytest

@@ -1,0 +1,81 @@
+"""Plays the shipped policies again and compares with the figures that stand beside them: `make verify`.
+
+    python -m benchmarks.verify_pretrained
+    python -m benchmarks.verify_pretrained --table   # the figures as README shows them
+
+Fails where a figure lies outside the 95 % interval of what is measured now. The episodes are those of the figure (the
+same seed), so that only another processor's rounding makes a difference.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from commands.simulation import agents_of, horizon_of, load_checkpoint, steps_of
+from common.files import sha256_of
+from envs.pool import EnvPool
+from rollouts.evaluation import evaluate_agent
+from rollouts.simulation import simulation_of
+
+FOLDER = Path(__file__).parents[1] / "pretrained"
+FIGURES = FOLDER / "figures.csv"
+
+
+def rows() -> list[dict[str, str]]:
+    """The figures: policy (a folder), agent (base or steered), seed, episodes, success with its interval, SHA-256."""
+    with FIGURES.open() as file:
+        return list(csv.DictReader(file))
+
+
+def judged_file(row: dict[str, str]) -> Path:
+    """The file whose figure a row states."""
+    return FOLDER / row["policy"] / ("sac_best.zip" if row["agent"] == "steered" else "policy.safetensors")
+
+
+def markdown() -> str:
+    """The figures as README shows them."""
+    lines = ["| policy | | success | 95 % interval |", "|---|---|---|---|"]
+    for row in rows():
+        success, low, high = (f"{100 * float(row[name]):.1f}" for name in ("success", "low", "high"))
+        lines.append(f"| {row['policy']} | {row['agent']} | {success} % | {low} to {high} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="play the shipped policies again")
+    parser.add_argument("--n_episodes", type=int, help="fewer episodes than the figures are of")
+    parser.add_argument("--table", action="store_true", help="print the figures for README, and play nothing")
+    options = parser.parse_args()
+    if options.table:
+        print(markdown())
+        return
+    table = Table("policy", "agent", "stated", "measured", "95 % interval", "")
+    outside = 0
+    for row in rows():
+        judged = judged_file(row)
+        sac = judged if row["agent"] == "steered" else None
+        if sha256_of(judged) != row["sha256"]:
+            sys.exit(f"{judged} is not the file that {FIGURES} speaks of: its SHA-256 is {sha256_of(judged)}")
+        policy = load_checkpoint(judged.with_name("policy.safetensors"))
+        agent = agents_of(policy, sac, steps_of(policy, sac, None), None)[row["agent"]]
+        with EnvPool(simulation_of(policy.spec, None, horizon_of(sac, None))[1]) as pool:
+            n_episodes = options.n_episodes or int(row["episodes"])
+            found = evaluate_agent(agent, pool, int(row["seed"]), n_episodes, f"{row['policy']} {row['agent']}")
+        low, high = found.ci95
+        fits = low <= float(row["success"]) <= high
+        outside += not fits
+        measured = f"{found.success_rate:.3f}"
+        table.add_row(
+            row["policy"], row["agent"], row["success"], measured, f"{low:.3f} to {high:.3f}", "" if fits else "OUTSIDE"
+        )
+    Console().print(table)
+    if outside:
+        sys.exit(f"{outside} of the stated figures lie outside the measured interval")
+
+
+if __name__ == "__main__":
+    main()

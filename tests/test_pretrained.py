@@ -1,0 +1,33 @@
+"""The shipped policies are the files that their figures speak of, and README says what they say."""
+
+from pathlib import Path
+
+from benchmarks.verify_pretrained import FIGURES, FOLDER, judged_file, markdown, rows
+from common.files import sha256_of
+from policies import load_policy
+from tests.training_toy import ROOT
+
+LARGEST = 3_000_000  # bytes
+
+
+def test_the_figures_are_of_the_files_that_are_there() -> None:
+    assert rows()
+    for row in rows():
+        path = judged_file(row)
+        assert sha256_of(path) == row["sha256"], path
+        assert path.stat().st_size < LARGEST
+        assert load_policy(FOLDER / row["policy"] / "policy.safetensors").spec.task == row["policy"]
+    shipped = {path for path in FOLDER.glob("*/*") if path.suffix in (".safetensors", ".zip")}
+    named = {judged_file(row) for row in rows()} | {FOLDER / row["policy"] / "policy.safetensors" for row in rows()}
+    assert shipped == named
+
+
+def test_readme_has_the_table_of_the_figures() -> None:
+    for page in (ROOT / "README.md", FOLDER / "README.md"):
+        assert markdown() in page.read_text(), f"{page}: put there what benchmarks.verify_pretrained --table prints"
+
+
+def test_figures_state_an_interval_that_holds_the_rate() -> None:
+    assert Path(FIGURES).is_file()
+    for row in rows():
+        assert float(row["low"]) <= float(row["success"]) <= float(row["high"])
