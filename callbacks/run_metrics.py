@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from callbacks.checkpoints import LastCheckpoint
+from callbacks.lookup import find
 from callbacks.rollout_success import RolloutSuccess
 from common.files import atomic_path
 
@@ -34,7 +35,9 @@ class RunMetrics(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        folder = next(c for c in trainer.callbacks if isinstance(c, LastCheckpoint)).path.parent  # type: ignore[attr-defined]
+        last_checkpoint = find(trainer, LastCheckpoint)
+        assert last_checkpoint is not None
+        folder = last_checkpoint.path.parent
         self._path = folder / FILE
         rows = _rows(self._path) if trainer.ckpt_path and Path(trainer.ckpt_path).parent == folder else []
         kept = [row for row in rows if row["step"] <= trainer.global_step]
@@ -54,7 +57,7 @@ class RunMetrics(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics  # reduces over the ranks: each of them has to ask
-        rollout = next((c for c in trainer.callbacks if isinstance(c, RolloutSuccess)), None)  # type: ignore[attr-defined]
+        rollout = find(trainer, RolloutSuccess)
         fresh = {
             "train": True,
             "val": self._validated,
