@@ -151,8 +151,9 @@ class RolloutSuccess(Callback):
             if values:
                 metric.update(torch.tensor(values, device=pl_module.device))
             pl_module.log(name, metric.compute(), prog_bar=name == METRIC)
-        if self.film_strip and trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
-            self._log_film_strip(trainer.logger, trainer.global_step, pl_module, agent)
+        board = next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+        if self.film_strip and trainer.is_global_zero and board is not None:
+            self._log_film_strip(board, trainer.global_step, pl_module, agent)
         self.seconds += time.perf_counter() - begun
 
     def _log_film_strip(self, logger: TensorBoardLogger, step: int, module: DiffusionBC, agent: DiffusionAgent) -> None:

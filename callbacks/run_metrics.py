@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from callbacks.checkpoints import LastCheckpoint
 from callbacks.lookup import find
 from callbacks.rollout_success import RolloutSuccess
+from callbacks.step_metrics import StepMetrics
 from common.files import atomic_path
 
 FILE = "metrics.jsonl"
@@ -72,6 +73,8 @@ class RunMetrics(Checkpoint):
         row: dict[str, Any] = {"step": trainer.global_step, "epoch": trainer.current_epoch}
         # What an epoch did not measure is still there from an earlier one.
         row |= {name: value.item() for name, value in metrics.items() if fresh.get(name.partition("/")[0], True)}
+        steps = find(trainer, StepMetrics)
+        row |= {name: float(value) for name, value in (steps.latest if steps is not None else {}).items()}
         row["time/wall_s"] = self._before + time.perf_counter() - self._tick
         row |= {f"time/{part}_s": seconds for part, seconds in self._seconds.items()}
         with self._path.open("a") as file:

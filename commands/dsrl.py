@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.files import atomic_path
 from common.lock import run_lock
 from common.provenance import changed_settings, write_provenance
-from dsrl.config import DSRLConfig, EnvConfig, add_settings, parsed_settings
+from dsrl.config import DSRLConfig, EnvConfig, LogFormat, add_settings, parsed_settings
 from dsrl.learners import DEFAULT
 
 
@@ -67,6 +67,7 @@ def steer(
     resume: bool = False,
     device: str = "auto",
     network_module: str | None = None,
+    log_formats: list[LogFormat] | None = None,
 ) -> None:
     """Train SAC whose actions are the noise of a frozen diffusion policy.
 
@@ -77,6 +78,8 @@ def steer(
         resume: go on from the last saved state in the folder.
         device: cpu, cuda, or auto.
         network_module: module of the checkpoint's network, where that is not one of this project's.
+        log_formats: formats of stable-baselines3's logger beside metrics.csv and the terminal: tensorboard, which is
+            the default, json (progress.json), log (log.txt), stdout (its table); [] for none.
     """
     import torch
 
@@ -118,7 +121,8 @@ def steer(
         # Judging fills its own, larger pool: its episodes do not wait for one another, as a learner's steps do.
         with EnvPool(env_spec, env.n_envs) as pool, EnvPool(env_spec) as judges:
             check_fits(policy.spec, pool)
-            trainer = Trainer(policy, pool, config, folder, resume, device, judges)
+            formats: list[LogFormat] = ["tensorboard"] if log_formats is None else log_formats
+            trainer = Trainer(policy, pool, config, folder, resume, device, judges, formats)
             # A --resume with other settings has been refused by now.
             write_config(config, bc_checkpoint, folder, network_module)
             default = DSRLConfig(learner=type(config.learner)()).to_dict()

@@ -23,6 +23,7 @@ from callbacks.checkpoint_io import SafeCheckpointIO
 from callbacks.checkpoints import BEST_FILES, BestCheckpoint, LastCheckpoint
 from callbacks.early_stopping import check_early_stopping
 from callbacks.ema import EMA
+from callbacks.hyperparameters import log_outcome, log_settings
 from callbacks.non_finite import StopOnNonFinite
 from callbacks.policy_export import PolicyExport
 from callbacks.predictions import PredictionFile
@@ -30,11 +31,12 @@ from callbacks.progress import RunProgress
 from callbacks.rollout_success import RolloutSuccess
 from callbacks.run_metrics import RunMetrics
 from callbacks.save_on_signal import SaveOnSignal
+from callbacks.step_metrics import StepMetrics
 from commands.first_words import program, say_next
 from commands.parsing import ProjectParser
 from common.errors import LineError, UserError
 from common.files import OUT_OF_SPACE, atomic_path
-from common.provenance import changed_settings, write_provenance
+from common.provenance import changed_settings, flat, write_provenance
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from lightning_modules import DiffusionBC
 
@@ -56,6 +58,9 @@ CALLBACKS: dict[str, type[Callback]] = {
 # Weights stay whole on each rank; processes are started anew, as `spawn`, `fork` and `notebook` do not.
 SUPPORTED_STRATEGIES = (SingleDeviceStrategy, DDPStrategy)
 IN_PROCESS = ("spawn", "fork", "notebook")
+
+# Sections that loggers get as hyperparameters, to compare runs by.
+SETTINGS = ("seed_everything", "data", "model", "ema", "rollout", "trainer")
 
 # Modules whose ValueErrors and RuntimeErrors are about settings: while a run is made, and while it runs.
 CHECKS_AT_START = ("lightning.", "jsonargparse.", "policies.schedule")
@@ -96,6 +101,11 @@ class SaveRunConfig(SaveConfigCallback):
                 for path in files_of_run(self.config):
                     path.unlink()
             self.save_config(trainer, pl_module, "fit")
+            log_settings(trainer, self.settings)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            log_outcome(trainer, self.settings)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         config = self.config.clone()
@@ -105,8 +115,14 @@ class SaveRunConfig(SaveConfigCallback):
         with atomic_path(folder / self.config_filename) as partial:
             partial.write_text(written)
         default = self.parser.dump(self.parser.get_defaults(), skip_none=False, skip_validation=True)
-        changed = changed_settings(yaml.safe_load(written), yaml.safe_load(default))
+        resolved = yaml.safe_load(written)
+        changed = changed_settings(resolved, yaml.safe_load(default))
         write_provenance(folder, changed, goes_on=self.config.ckpt_path is not None)
+        self.settings = {
+            name: value
+            for name, value in flat({section: resolved[section] for section in SETTINGS}).items()
+            if value is not None and not name.startswith(("trainer.logger", "trainer.callbacks"))
+        }
 
 
 class TrainCLI(LightningCLI):
@@ -261,7 +277,8 @@ def train(args: Sequence[str]) -> None:
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             # These have no section of the configuration, for they have no options.
-            trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [StopOnNonFinite(), RunMetrics(), SaveOnSignal()]},
+            trainer_defaults=TRAINER_DEFAULTS
+            | {"callbacks": [StopOnNonFinite(), StepMetrics(), RunMetrics(), SaveOnSignal()]},
             args=list(args),
         )
         _say_next(cli)

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -10,6 +10,8 @@ from common.errors import UserError
 from common.number_types import NonNegativeInt, PositiveFloat, PositiveInt
 from dsrl.learners import DEFAULT, LEARNERS, LearnerConfig, learner_named
 from dsrl.noise_space import RewardKind
+
+LogFormat = Literal["tensorboard", "json", "log", "stdout"]  # as stable-baselines3's logger names them
 
 
 @dataclass

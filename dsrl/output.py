@@ -6,8 +6,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import (
+    CSVOutputFormat,
+    KVWriter,
+    Logger,
+    TensorBoardOutputFormat,
+    make_output_format,
+)
 from torch.utils.tensorboard import SummaryWriter
+
+from dsrl.config import LogFormat
 
 Row = dict[str, float | int]
 
@@ -69,22 +77,35 @@ class _TensorBoard(TensorBoardOutputFormat):
 
 
 class Metrics:
-    """Rows of a run, each dumped to ``metrics.csv``, TensorBoard and the terminal.
+    """Rows of a run, each dumped to ``metrics.csv``, to the terminal, and in further formats of SB3's logger.
 
     Args:
-        folder: gets ``metrics.csv`` and ``tensorboard/``.
+        folder: gets ``metrics.csv``, and of the formats ``tensorboard/``, ``progress.json``, ``log.txt``.
         terminal: shows each row.
-        rows: those of the run so far, when resuming: ``metrics.csv`` is written anew.
+        rows: those of the run so far, when resuming: files other than TensorBoard's are written anew.
+        formats: what else; stdout is SB3's table.
     """
 
-    def __init__(self, folder: Path, terminal: Terminal, rows: Sequence[Row] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        terminal: Terminal,
+        rows: Sequence[Row] = (),
+        formats: Sequence[LogFormat] = ("tensorboard",),
+    ) -> None:
         self.rows = list(rows)
         folder.mkdir(parents=True, exist_ok=True)
-        table = CSVOutputFormat(str(folder / "metrics.csv"))
+        files: list[KVWriter] = [CSVOutputFormat(str(folder / "metrics.csv"))]
+        files += [make_output_format(each, str(folder)) for each in formats if each in ("json", "log")]
         for row in rows:
-            table.write(dict(row), {})
-        board = _TensorBoard(folder / "tensorboard", int(rows[-1]["env_steps"]) + 1 if rows else None)
-        self.logger = Logger(str(folder), [table, board, terminal])
+            for file in files:
+                file.write(dict(row), dict.fromkeys(row, ()))
+        shown: list[KVWriter] = [terminal]
+        if "tensorboard" in formats:
+            shown.append(_TensorBoard(folder / "tensorboard", int(rows[-1]["env_steps"]) + 1 if rows else None))
+        if "stdout" in formats:
+            shown.append(make_output_format("stdout", str(folder)))
+        self.logger = Logger(str(folder), [*files, *shown])
 
     def add(self, row: Row) -> None:
         """Keep and dump a row; ``env_steps`` is its step."""

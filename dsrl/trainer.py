@@ -20,7 +20,7 @@ from dsrl.archive import (
     read_steering,
     write_archive,
 )
-from dsrl.config import DSRLConfig
+from dsrl.config import DSRLConfig, LogFormat
 from dsrl.learners import learner_named
 from dsrl.noise_space import ChunkVecEnv, NoiseSpaceVecEnv, value_range
 from dsrl.output import Metrics, Row, Terminal
@@ -59,6 +59,7 @@ class Trainer:
         device: of the learner and the policy.
         judges: workers that evaluate, with more environments each, so that a decision serves many at once; None:
             those that train. What an episode comes to does not depend on them.
+        log_formats: of stable-baselines3's logger, beside ``metrics.csv`` and the terminal.
 
     Raises:
         UserError: settings that cannot work, or a state to go on from that does not fit them.
@@ -73,7 +74,9 @@ class Trainer:
         resume: bool = False,
         device: str = "cpu",
         judges: EnvPool | None = None,
+        log_formats: Sequence[LogFormat] = ("tensorboard",),
     ) -> None:
+        self.log_formats = log_formats
         self.policy, self.pool, self.config, self.folder = policy, pool, config, folder
         self.judges = judges or pool
         self.decoder = FrozenDecoder(policy, config.ddim_steps)
@@ -120,7 +123,7 @@ class Trainer:
     def run(self) -> None:
         """Train to the end. Killed at any moment, a new ``Trainer(resume=True)`` goes on from the last evaluation."""
         self.terminal = Terminal(self.total_steps)
-        self.metrics = Metrics(self.folder, self.terminal, self.rows)
+        self.metrics = Metrics(self.folder, self.terminal, self.rows, self.log_formats)
         self.tick = time.perf_counter()
         try:
             self._run()

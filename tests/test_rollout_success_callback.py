@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import rollout_success
@@ -203,9 +203,10 @@ def test_success_is_the_share_of_successful_episodes(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.skipif(choose_gl() is None, reason="neither EGL nor OSMesa is installed: nothing to render with")
-def test_film_strip_shows_an_episode_in_tensorboard(tmp_path: Path) -> None:
+def test_film_strip_shows_an_episode_in_tensorboard_be_it_the_second_logger(tmp_path: Path) -> None:
     rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=10, ddim_steps=1, film_strip=3)
     run = Run(tmp_path, rollout, epochs=1)
+    run.trainer.loggers = [CSVLogger(str(tmp_path)), run.logger]  # type: ignore[method-assign]
     run.fit()
     reader = EventAccumulator(run.logger.log_dir)
     reader.Reload()
