@@ -13,8 +13,7 @@ from callbacks.lookup import find
 from callbacks.rollout_success import RolloutSuccess
 from callbacks.step_metrics import StepMetrics
 from common.files import atomic_path
-
-FILE = "metrics.jsonl"
+from common.metrics_file import FILE, read_rows
 
 
 class RunMetrics(Checkpoint):
@@ -40,7 +39,7 @@ class RunMetrics(Checkpoint):
         assert last_checkpoint is not None
         folder = last_checkpoint.path.parent
         self._path = folder / FILE
-        rows = _rows(self._path) if trainer.ckpt_path and Path(trainer.ckpt_path).parent == folder else []
+        rows = read_rows(self._path) if trainer.ckpt_path and Path(trainer.ckpt_path).parent == folder else []
         kept = [row for row in rows if row["step"] <= trainer.global_step]
         with atomic_path(self._path) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
@@ -79,9 +78,3 @@ class RunMetrics(Checkpoint):
         row |= {f"time/{part}_s": seconds for part, seconds in self._seconds.items()}
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file: a run may have been killed in the middle of the last one."""
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]

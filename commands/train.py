@@ -59,6 +59,8 @@ CALLBACKS: dict[str, type[Callback]] = {
 SUPPORTED_STRATEGIES = (SingleDeviceStrategy, DDPStrategy)
 IN_PROCESS = ("spawn", "fork", "notebook")
 
+PAGE = "report.html"
+
 # Sections that loggers get as hyperparameters, to compare runs by.
 SETTINGS = ("seed_everything", "data", "model", "ema", "rollout", "trainer")
 
@@ -98,8 +100,8 @@ class SaveRunConfig(SaveConfigCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if self.config.overwrite:  # not before: until here the new run may have been refused
-                for path in files_of_run(self.config):
-                    path.unlink()
+                for path in (*files_of_run(self.config), Path(self.config.best.dirpath) / PAGE):
+                    path.unlink(missing_ok=True)
             self.save_config(trainer, pl_module, "fit")
             log_settings(trainer, self.settings)
 
@@ -157,6 +159,9 @@ class TrainCLI(LightningCLI):
             const=True,
             default=False,
             help="let `fit` delete the run that best.dirpath holds, and begin anew there",
+        )
+        parser.add_argument(
+            "--report", type=bool, default=True, help=f"whether `fit` ends by writing {PAGE} into the run's folder"
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -315,11 +320,22 @@ def _say_next(cli: TrainCLI) -> None:
     if not cli.trainer.is_global_zero or config.trainer.fast_dev_run:
         return
     if cli.config.subcommand == "fit":
+        if config.report:
+            _write_page(Path(config.best.dirpath))
         say_next("judge it", "evaluate", "--checkpoint", Path(config.best.dirpath) / config.export.filename)
     elif cli.config.subcommand == "predict":
         print(f"next, read it in Python: numpy.load({config.predictions.output!r}): obs, demonstrated, predicted")
     else:
         say_next("count its successes", "evaluate", "--checkpoint", config.ckpt_path)
+
+
+def _write_page(folder: Path) -> None:
+    """The run as one page; matplotlib is imported here, and only where there is something to draw."""
+    from commands.report import say_written
+    from reports.page import write_run_page
+
+    write_run_page([folder], folder / PAGE)
+    say_written(folder / PAGE)
 
 
 def _is_refusal(error: Exception, checks: tuple[str, ...]) -> bool:

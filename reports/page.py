@@ -110,6 +110,16 @@ def _plots(run: Run) -> list[Plot]:
             ),
             ("Loss", figures.metric("Loss", run.rows, training, run.step_name, log=True), "Mean over an epoch."),
             (
+                "Learning rate",
+                figures.metric("Learning rate", run.rows, [("train/lr", "learning rate")], run.step_name),
+                "At the end of each epoch.",
+            ),
+            (
+                "Gradient norm",
+                figures.metric("Gradient norm", run.rows, [("train/grad_norm", "norm")], run.step_name, log=True),
+                "Over all weights, before clipping, at the last step of each epoch.",
+            ),
+            (
                 "Critic's loss",
                 figures.metric("Critic's loss", run.rows, [("train/critic_loss", "critic")], run.step_name, log=True),
                 "Mean squared TD error.",

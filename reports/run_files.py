@@ -10,6 +10,8 @@ from typing import Any, Literal
 import yaml
 
 from common.errors import UserError
+from common.metrics_file import FILE as METRICS
+from common.metrics_file import read_rows
 from common.provenance import FILE as PROVENANCE
 
 Row = dict[str, float]
@@ -110,7 +112,7 @@ def read_run(path: Path) -> Run:
         reader = _read_results
     elif (path / "metrics.csv").is_file() and (path / "config.yaml").is_file():
         reader = _read_dsrl
-    elif (path / "metrics.jsonl").is_file() and (path / "config.yaml").is_file():
+    elif (path / METRICS).is_file() and (path / "config.yaml").is_file():
         reader = _read_fit
     elif (path / "last.ckpt").is_file():
         raise UserError(f"--run {path}: a run of `fit` from before it wrote metrics.jsonl; see `plot` for its curves")
@@ -173,8 +175,7 @@ def _read_dsrl(folder: Path) -> Run:
 
 def _read_fit(folder: Path) -> Run:
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    rows: list[Row] = [json.loads(line) for line in lines if line.endswith("\n")]
+    rows: list[Row] = read_rows(folder / METRICS)
     curve = Curve("rollouts", _points(rows, "rollout/success_rate"), config["rollout"]["n_episodes"])
     changed, starts = _provenance(folder, config)
     return Run(

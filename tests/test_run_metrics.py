@@ -1,17 +1,18 @@
-"""A run of `fit` leaves what a page about it is made of."""
+"""A run of `fit` leaves a page about it, and what that is made of."""
 
 import json
 from pathlib import Path
 
-from reports.page import write_run_page
 from tests.training_toy import ForkServer, fit_line, write_toy_dataset
 
 
 def test_a_resumed_run_has_each_epoch_once_and_both_its_starts(cli_server: ForkServer, tmp_path: Path) -> None:
     data, folder = write_toy_dataset(tmp_path / "toy.hdf5"), tmp_path / "run"
     assert cli_server.start(fit_line(folder, data, trainer__max_epochs=3)).wait() == 0
-    line = fit_line(folder, data, trainer__max_epochs=5)
-    assert cli_server.start([*line, "--resume"]).wait() == 0
+    assert not (folder / "report.html").exists(), "it was not asked for"
+    line = fit_line(folder, data, trainer__max_epochs=5, report="true")
+    resumed = cli_server.start([*line, "--resume"])
+    assert resumed.wait() == 0
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
     assert [row["epoch"] for row in rows if "val/loss" in row] == [1, 3], "where there was a validation, and only there"
@@ -21,5 +22,22 @@ def test_a_resumed_run_has_each_epoch_once_and_both_its_starts(cli_server: ForkS
     assert len(provenance["starts"]) == 2
     assert provenance["changed"]["data.batch_size"] == 8
     assert "model.ema_decay" not in provenance["changed"]
-    write_run_page([folder], tmp_path / "page.html")
-    assert "resumed by" in (tmp_path / "page.html").read_text()
+    page = folder / "report.html"
+    assert page.as_uri() in resumed.output.read_text()
+    for text in ("resumed by", "Gradient norm", "Learning rate"):
+        assert text in page.read_text()
+
+
+def test_a_trial_and_a_run_that_is_stopped_leave_no_page(cli_server: ForkServer, tmp_path: Path) -> None:
+    data, folder = write_toy_dataset(tmp_path / "toy.hdf5"), tmp_path / "run"
+    folder.mkdir()
+    trial = fit_line(folder, data, report="true", trainer__fast_dev_run="true")
+    assert cli_server.run(trial)[0] == 0
+    stop = (
+        "import os, lightning_modules.diffusion_bc as m\n"
+        "m.DiffusionBC.on_train_batch_start = "
+        "lambda self, batch, i: os.kill(os.getpid(), 2) if self.trainer.global_step == 12 else None"
+    )
+    assert cli_server.run(fit_line(folder, data, report="true"), before=stop)[0] == 130
+    assert (folder / "last.ckpt").exists()
+    assert not (folder / "report.html").exists()

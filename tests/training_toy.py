@@ -67,6 +67,7 @@ def fit_line(folder: Path, data: Path, **flags: object) -> list[str]:
         "rollout__every_n_epochs": 0,
         "best__dirpath": folder,
         "last__every_n_epochs": 1,
+        "report": "false",  # half a second of drawing
     }
     words = [f"--{name.replace('__', '.')}={value}" for name, value in (settings | flags).items()]
     return ["fit", "--config", str(ROOT / "configs/bc_quickstart.yaml"), *words]
