@@ -32,6 +32,7 @@ COMMANDS = {
     "report": Command("commands.report:report", "a page about runs or results files, side by side"),
     "plot": Command("commands.plot:plot", "curves of a training run as a picture", {"--run": "--logdir"}),
     "dsrl": Command("commands.dsrl:dsrl", "steer a frozen policy by RL in its noise space", OF_DSRL),
+    "sweep": Command("commands.sweep:sweep", "many runs: a grid of command lines and seeds"),
 }
 
 

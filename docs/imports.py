@@ -15,6 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("envs", "policies"),
     ("datamodules", "rollouts", "lightning_modules"),
     ("experts", "callbacks", "dsrl", "reports"),
+    ("sweeps",),
     ("commands",),
     ("cli",),
 )

@@ -1,7 +1,8 @@
 """Intervals for success rates."""
 
 import math
-from statistics import NormalDist
+from collections.abc import Sequence
+from statistics import NormalDist, fmean, stdev
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -21,3 +22,23 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     low, high = ((center + sign * margin) / (1 + z * z / n) for sign in (-1, 1))
     # Exactly, not up to rounding.
     return 0.0 if successes == 0 else low, 1.0 if successes == n else high
+
+
+def seeds_interval(rates: Sequence[float], episodes: Sequence[int], confidence: float = 0.95) -> tuple[float, float]:
+    """Interval for the expected success of a recipe, of which ``rates`` are the training seeds' success rates.
+
+    Student's t over the seeds, which holds what differs between them and the chance of their episodes. Where the seeds
+    happen to agree it would be narrower than the episodes alone allow: it always covers Wilson's of all of them.
+
+    Raises:
+        ValueError: fewer than two seeds.
+    """
+    if len(rates) < 2 or len(rates) != len(episodes):
+        raise ValueError(f"{len(rates)} success rates and {len(episodes)} numbers of episodes: expected two or more")
+    from scipy.special import stdtrit
+
+    low, high = wilson_interval(
+        sum(round(r * n) for r, n in zip(rates, episodes, strict=True)), sum(episodes), confidence
+    )
+    margin = float(stdtrit(len(rates) - 1, 0.5 + confidence / 2)) * stdev(rates) / math.sqrt(len(rates))
+    return max(0.0, min(low, fmean(rates) - margin)), min(1.0, max(high, fmean(rates) + margin))

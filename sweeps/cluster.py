@@ -1,0 +1,178 @@
+"""Plays a plan on Ray: each run as a task, which Ray starts once the runs before it are done and its CPUs are free."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from common.errors import UserError
+from envs.pool import available_cpus
+from sweeps.attempt import RunDiedError, RunRefusedError, attempt, begin_again, is_finished, read_record
+from sweeps.plan import PlannedRun
+
+State = Literal["waiting", "running", "finished", "failed", "skipped"]
+Tell = Callable[[PlannedRun, State, str], None]
+SECONDS_BETWEEN_LOOKS = 1.0
+# Tasks here pass nothing around; Ray's own choice is a third of the memory. This is the least that it accepts.
+OBJECT_STORE = 80 * 1024**2
+
+
+def play(runs: Mapping[str, PlannedRun], retries: int, tell: Tell) -> dict[str, State]:
+    """Carry out every run that is not finished; the state of each at the end.
+
+    On the Ray cluster of RAY_ADDRESS, or else on this machine's CPUs and GPUs. A cluster's machines need the same
+    files under the same paths: the environment, this checkout, the sweep's folder.
+
+    Args:
+        runs: by name, those that are waited for first.
+        retries: further attempts at a run whose command or worker died.
+        tell: is told of every change of a run's state.
+
+    Raises:
+        UserError: a run began with another line, or needs more than this machine has; or Ray is missing.
+        KeyboardInterrupt: from Ctrl-C, once the runs have saved and ended.
+    """
+    states = _states_at_start(runs)
+    for name, state in states.items():
+        if state == "finished":
+            tell(runs[name], state, "before")
+    if all(state == "finished" for state in states.values()):
+        return states
+    ray = _connect([run for name, run in runs.items() if states[name] != "finished"])
+    tasks: dict[Any, str] = {}
+    try:
+        begun = ray.remote(attempt)
+        futures: dict[str, Any] = {}
+        for name, run in runs.items():
+            if states[name] != "finished":
+                options = {"num_cpus": run.cpus, "num_gpus": run.gpus, "name": name}
+                task = begun.options(**options, max_retries=retries, retry_exceptions=[RunDiedError])
+                earlier = [futures[other] for other in run.after if other in futures]
+                futures[name] = task.remote(run, os.getcwd(), os.environ.get("OMP_NUM_THREADS"), *earlier)
+        tasks = {future: name for name, future in futures.items()}
+        _watch(ray, tasks, runs, states, tell)
+    except KeyboardInterrupt:
+        _stop(ray, tasks)
+        raise
+    finally:
+        ray.shutdown()
+    return states
+
+
+def _states_at_start(runs: Mapping[str, PlannedRun]) -> dict[str, State]:
+    states: dict[str, State] = {}
+    for name, run in runs.items():
+        record = read_record(run.folder)
+        if record is not None and record.line != run.line:
+            raise UserError(
+                f"{run.folder} was begun with another line:\n  {record.line}\nThe sweep now says:\n  {run.line}\n"
+                "Delete the folder to run it anew, or give the sweep another --output."
+            )
+        done = is_finished(run) and all(states[other] == "finished" for other in run.after)
+        states[name] = "finished" if done else "waiting"
+        if not done:
+            begin_again(run)
+    return states
+
+
+def _connect(runs: list[PlannedRun]) -> Any:
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read at import: Ray would report to its makers
+        import ray
+    except ImportError as error:
+        raise UserError("sweep needs Ray, which is not installed: pip install '.[sweep]'") from error
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        except ConnectionError as error:
+            raise UserError(f"RAY_ADDRESS is {address}, where no Ray cluster answers: {error}") from error
+        return ray
+    cpus = available_cpus()
+    greediest = max(runs, key=lambda run: run.cpus)
+    if greediest.cpus > cpus:
+        raise UserError(
+            f"a run of steps.{greediest.step} asks for {greediest.cpus} CPUs, and this machine gives {cpus}: lower "
+            "its `cpus`"
+        )
+    _start(ray, cpus)
+    gpus = ray.cluster_resources().get("GPU", 0)
+    if (greediest := max(runs, key=lambda run: run.gpus)).gpus > gpus:
+        ray.shutdown()
+        raise UserError(
+            f"a run of steps.{greediest.step} asks for {greediest.gpus:g} GPUs, and Ray finds {gpus:g} here: lower "
+            "its `gpus`"
+        )
+    return ray
+
+
+def _start(ray: Any, cpus: int) -> None:
+    """Start Ray's processes here; they end with this one. On a busy machine they may take longer than Ray waits."""
+    for last in (False, False, True):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                num_cpus=cpus,
+                object_store_memory=OBJECT_STORE,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+            )
+            return
+        except Exception as error:  # Ray raises no narrower one
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if last:
+                raise UserError(f"Ray does not start, at three attempts: {error} Is this machine very busy?") from error
+
+
+def _watch(
+    ray: Any, tasks: dict[Any, str], runs: Mapping[str, PlannedRun], states: dict[str, State], tell: Tell
+) -> None:
+    """Until every task has ended: tell what becomes of the runs, and note it in ``states``."""
+    attempts = {name: _attempts(runs[name].folder) for name in tasks.values()}
+    pending = dict(tasks)
+    while pending:
+        done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=SECONDS_BETWEEN_LOOKS)
+        for name in pending.values():
+            if (made := _attempts(runs[name].folder)) > attempts[name]:
+                record = read_record(runs[name].folder)
+                resumed = record is not None and record.starts[-1]["resumed"]
+                attempts[name], states[name] = made, "running"
+                tell(runs[name], "running", f"attempt {made}" * (made > 1) + ", from its own state" * resumed)
+        for future in done:
+            name = pending.pop(future)
+            states[name], why = _outcome(ray, future, runs[name], states)
+            tell(runs[name], states[name], why)
+
+
+def _outcome(ray: Any, future: Any, run: PlannedRun, states: Mapping[str, State]) -> tuple[State, str]:
+    try:
+        ray.get(future)
+    except ray.exceptions.RayError as error:
+        broken = [other for other in run.after if states[other] in ("failed", "skipped")]
+        if broken:
+            return "skipped", f"after {broken[0]}"
+        if isinstance(error, ray.exceptions.WorkerCrashedError):
+            return "failed", "its worker died, at every attempt"
+        refused = isinstance(getattr(error, "cause", error), RunRefusedError)
+        return "failed", "its line is a mistake" if refused else "at every attempt"
+    record = read_record(run.folder)
+    return "finished", "" if record is None else f"{record.seconds:.0f} s"
+
+
+def _attempts(folder: Path) -> int:
+    record = read_record(folder)
+    return 0 if record is None else len(record.starts)
+
+
+def _stop(ray: Any, tasks: Mapping[Any, str]) -> None:
+    """Ask the running commands to save, and wait until they have ended; a second Ctrl-C does not wait."""
+    for future in reversed(list(tasks)):  # those that wait for others first
+        ray.cancel(future, force=False, recursive=False)
+    begun = time.monotonic()
+    left = list(tasks)
+    while left and time.monotonic() - begun < 90:
+        _, left = ray.wait(left, num_returns=len(left), timeout=SECONDS_BETWEEN_LOOKS)
