@@ -1,4 +1,4 @@
-# make setup | quickstart | verify | test | lint | lock | clean.  Needs Python 3.11, make and a C compiler; everything else goes into .venv.
+# make setup | demo | quickstart | verify | test | lint | lock | clean.  Needs Python 3.11, make and a C compiler; everything else goes into .venv.
 # LATEST=1 beside setup or test: the newest versions that setup.cfg allows, in place of those of requirements.lock.
 # ROBOSUITE=1.5 beside any of them: robosuite 1.5.2 in place of 1.4.1, in an environment of its own, .venv15.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -12,9 +12,13 @@ INSTALLED := $(VENV)/.installed-$(if $(LATEST),latest,locked)
 # The lock holds each package with all that it needs, and what builds those that come as source.
 override LOCKED := --no-deps --build-constraints $(LOCK) -r $(LOCK) -e .
 override NEWEST := --upgrade --override $(OVERRIDES) -e '.[dev]'
+# make demo TASK=lift: another of the policies in pretrained/, steered where an actor lies beside it.
+TASK ?= square
+override SHIPPED := pretrained/$(TASK)/policy.safetensors
+override ACTOR := $(wildcard pretrained/$(TASK)/sac_best.zip)
 override OUT := quickstart# as configs/*quickstart*.yaml name it
 
-.PHONY: setup quickstart quickstart-bc quickstart-dsrl verify quickstart-videos test test-simulator lint lock clean
+.PHONY: setup demo quickstart quickstart-bc quickstart-dsrl verify quickstart-videos test test-simulator lint lock clean
 
 setup: $(INSTALLED)
 
@@ -31,6 +35,15 @@ $(INSTALLED): setup.cfg pyproject.toml $(OVERRIDES) $(LOCK)
 lock: setup
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet $(if $(LATEST),--upgrade) --universal --python-version 3.11 --override $(OVERRIDES) \
 	    --extra dev --extra setup --custom-compile-command "make lock$(if $(SUFFIX), ROBOSUITE=1.5)" --annotation-style line setup.cfg -o $(LOCK)
+
+# A policy that comes with the repository, plain and steered on the same 50 initial states; the video last, for rendering needs EGL or OSMesa.
+demo: setup
+	@test -f $(SHIPPED) || { echo "make demo: there is no $(SHIPPED). Those there: $(notdir $(patsubst %/,%,$(dir $(wildcard pretrained/*/policy.safetensors))))"; exit 2; }
+	rm -rf demo/$(TASK)*
+	@echo "demo, 1 of 2: 50 episodes of $(TASK), the policy as it was cloned$(if $(ACTOR), and then steered by RL from the same initial states)"
+	$(RUN) evaluate --checkpoint $(SHIPPED) $(if $(ACTOR),--sac $(ACTOR)) --n_episodes 50 --output demo/$(TASK).json
+	@echo "demo, 2 of 2: a video of one of them, into the page"
+	$(RUN) report --run demo/$(TASK).json --videos 1 --output demo/$(TASK).html
 
 # Plays the policies in pretrained/ again and compares with the figures beside them.
 verify: setup
@@ -74,4 +87,4 @@ quickstart-videos: setup
 	$(RUN) report --run $(OUT)/bc $(OUT)/dsrl --videos 2 --output $(OUT)/report.html
 
 clean:
-	rm -rf $(VENV) $(OUT) build *.egg-info
+	rm -rf $(VENV) $(OUT) demo build *.egg-info

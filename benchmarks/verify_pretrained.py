@@ -2,6 +2,10 @@
 
     python -m benchmarks.verify_pretrained
     python -m benchmarks.verify_pretrained --table   # the figures as README shows them
+    python -m benchmarks.verify_pretrained --row results.json   # the row of a policy that is to be shipped
+
+A row is made of what `evaluate --output results.json` wrote about the file that is to be shipped; of a steered actor
+with --sac.
 
 Fails where a figure lies outside the 95 % interval of what is measured now. The episodes are those of the figure (the
 same seed), so that only another processor's rounding makes a difference.
@@ -9,6 +13,7 @@ same seed), so that only another processor's rounding makes a difference.
 
 import argparse
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -36,6 +41,24 @@ def judged_file(row: dict[str, str]) -> Path:
     return FOLDER / row["policy"] / ("sac_best.zip" if row["agent"] == "steered" else "policy.safetensors")
 
 
+def row_of(results: Path) -> dict[str, str]:
+    """The row of the policy, or steered actor, that a results file is about."""
+    found = json.loads(results.read_text())
+    steered = found["sac"] is not None
+    low, high = found["ci95"]
+    return {
+        "policy": found["task"],
+        "agent": "steered" if steered else "base",
+        "seed": str(found["seed"]),
+        "episodes": str(found["n_episodes"]),
+        "success": f"{found['success_rate']:.3f}",
+        "low": f"{low:.3f}",
+        "high": f"{high:.3f}",
+        "mean_length": f"{found['mean_length']:.1f}",
+        "sha256": found["sac" if steered else "checkpoint"]["sha256"],
+    }
+
+
 def markdown() -> str:
     """The figures as README shows them."""
     lines = ["| policy | | success | 95 % interval |", "|---|---|---|---|"]
@@ -49,7 +72,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="play the shipped policies again")
     parser.add_argument("--n_episodes", type=int, help="fewer episodes than the figures are of")
     parser.add_argument("--table", action="store_true", help="print the figures for README, and play nothing")
+    parser.add_argument("--row", type=Path, help="print the row of a results file, and play nothing")
     options = parser.parse_args()
+    if options.row:
+        print(",".join(row_of(options.row).values()))
+        return
     if options.table:
         print(markdown())
         return

@@ -9,7 +9,7 @@ from common.errors import UserError
 from envs.pool import Capture, EnvPool
 from rollouts.agents import NoiseAgent, NoiseRecorder
 from rollouts.loop import run_episodes
-from rollouts.recording import Take, write_video
+from rollouts.recording import Take, write_animation, write_video
 from rollouts.simulation import check_fits, simulation_of
 
 
@@ -26,6 +26,8 @@ def record(
     task: str | None = None,
     size: int = 512,
     network_module: str | None = None,
+    first: int = 0,
+    animation: bool = False,
 ) -> None:
     """Record a policy: ep01.mp4, ep02.mp4, ... with task, step count and outcome in the picture.
 
@@ -46,7 +48,11 @@ def record(
         task: lift, can or square; only for a checkpoint whose data carried no env_args.
         size: height and width of a picture in pixels.
         network_module: module of the checkpoint's network, where that is not one of this project's.
+        first: number of the first episode, from 0 on.
+        animation: ep01.webp, ... in place of videos: small, at twice real time, for pages without a player.
     """
+    if first < 0:
+        raise UserError(f"--first is {first}: expected 0 or more")
     if n_episodes < 1:
         raise UserError(f"--n_episodes is {n_episodes}: expected at least 1")
     if compare and sac is None:
@@ -59,11 +65,12 @@ def record(
     agents = agents_of(policy, sac, steps_of(policy, sac, ddim_steps), noise_scale)
     shown = agents if compare else dict([list(agents.items())[-1]])
     name, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon), render_size=(size, size))
+    episodes = range(first, first + n_episodes)
     with EnvPool(env_spec, n_envs=1) as pool:
         check_fits(policy.spec, pool)
-        for index, takes in play(shown, pool, seed, range(n_episodes), name or env_spec.env_args["env_name"]):
-            path = output / f"ep{index + 1:02d}.mp4"
-            write_video(path, takes)
+        for index, takes in play(shown, pool, seed, episodes, name or env_spec.env_args["env_name"]):
+            path = output / f"ep{index + 1:02d}{'.webp' if animation else '.mp4'}"
+            (write_animation if animation else write_video)(path, takes)
             print(f"wrote {path}: {summary(takes)}")
     say_next("count its successes", "evaluate", "--checkpoint", checkpoint, *(["--sac", sac] if sac else []))
 

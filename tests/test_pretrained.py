@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
-from benchmarks.verify_pretrained import FIGURES, FOLDER, judged_file, markdown, rows
+import numpy as np
+
+from benchmarks.verify_pretrained import FIGURES, FOLDER, judged_file, markdown, row_of, rows
 from common.files import sha256_of
+from dsrl.agent import load_steered_agent
 from policies import load_policy
+from rollouts.loop import Episode
+from tests.run_folders import write_results
 from tests.training_toy import ROOT
 
 LARGEST = 3_000_000  # bytes
@@ -31,3 +36,19 @@ def test_figures_state_an_interval_that_holds_the_rate() -> None:
     assert Path(FIGURES).is_file()
     for row in rows():
         assert float(row["low"]) <= float(row["success"]) <= float(row["high"])
+
+
+def test_a_steered_actor_fits_the_policy_beside_it() -> None:
+    for row in rows():
+        if row["agent"] == "steered":
+            policy = load_policy(FOLDER / row["policy"] / "policy.safetensors")
+            episode = Episode(0, 0, np.random.default_rng(0))
+            obs = np.zeros((1, policy.spec.obs_dim), np.float32)
+            chunk = load_steered_agent(judged_file(row), policy).act(obs, [episode])
+            assert chunk.shape == (1, *policy.chunk_shape)
+
+
+def test_the_row_of_a_results_file_has_the_columns_of_the_figures(tmp_path: Path) -> None:
+    row = row_of(write_results(tmp_path / "results.json"))
+    assert list(row) == FIGURES.read_text().splitlines()[0].split(",")
+    assert (row["policy"], row["agent"], row["success"], row["sha256"]) == ("lift", "steered", "0.900", "cd" * 32)

@@ -7,9 +7,10 @@ import imageio.v3 as imageio
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.errors import UserError
-from rollouts.recording import CONTROL_RATE, Take, write_video
+from rollouts.recording import CONTROL_RATE, Take, write_animation, write_video
 
 LENGTH = 150  # more than the pipe to ffmpeg holds
 
@@ -46,6 +47,20 @@ def test_takes_side_by_side_wait_for_the_longest_one(tmp_path: Path) -> None:
     write_video(tmp_path / "both.mp4", [episode(4), episode(9)])
     frames = imageio.imread(tmp_path / "both.mp4")
     assert frames.shape == (10 + CONTROL_RATE, 96, 192, 3)
+
+
+def test_an_animation_plays_at_twice_real_time_for_ever(tmp_path: Path) -> None:
+    write_animation(tmp_path / "ep01.webp", [episode(40), episode(20)])
+    with Image.open(tmp_path / "ep01.webp") as animation:
+        assert animation.size == (192, 96)
+        assert animation.info["loop"] == 0
+        shown = []
+        for number in range(animation.n_frames):  # type: ignore[attr-defined]
+            animation.seek(number)
+            animation.load()
+            shown.append(animation.info["duration"])
+        assert shown[:10] == [100] * 10
+        assert sum(shown) == 2100, "40 steps and two seconds of the end; pictures that are alike are one"
 
 
 def test_the_noise_bar_is_as_long_as_the_noise() -> None:
