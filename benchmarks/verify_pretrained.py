@@ -1,7 +1,6 @@
 """Plays the shipped policies again and compares with the figures that stand beside them: `make verify`.
 
     python -m benchmarks.verify_pretrained
-    python -m benchmarks.verify_pretrained --table   # the figures as README shows them
     python -m benchmarks.verify_pretrained --row results.json   # the row of a policy that is to be shipped
 
 A row is made of what `evaluate --output results.json` wrote about the file that is to be shipped; of a steered actor
@@ -59,26 +58,13 @@ def row_of(results: Path) -> dict[str, str]:
     }
 
 
-def markdown() -> str:
-    """The figures as README shows them."""
-    lines = ["| policy | | success | 95 % interval |", "|---|---|---|---|"]
-    for row in rows():
-        success, low, high = (f"{100 * float(row[name]):.1f}" for name in ("success", "low", "high"))
-        lines.append(f"| {row['policy']} | {row['agent']} | {success} % | {low} to {high} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="play the shipped policies again")
     parser.add_argument("--n_episodes", type=int, help="fewer episodes than the figures are of")
-    parser.add_argument("--table", action="store_true", help="print the figures for README, and play nothing")
     parser.add_argument("--row", type=Path, help="print the row of a results file, and play nothing")
     options = parser.parse_args()
     if options.row:
         print(",".join(row_of(options.row).values()))
-        return
-    if options.table:
-        print(markdown())
         return
     table = Table("policy", "agent", "stated", "measured", "95 % interval", "")
     outside = 0

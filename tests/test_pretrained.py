@@ -1,16 +1,15 @@
-"""The shipped policies are the files that their figures speak of, and README says what they say."""
+"""The shipped policies are the files that their figures speak of beside them."""
 
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.verify_pretrained import FIGURES, FOLDER, judged_file, markdown, row_of, rows
+from benchmarks.verify_pretrained import FIGURES, FOLDER, judged_file, row_of, rows
 from common.files import sha256_of
 from dsrl.agent import load_steered_agent
 from policies import load_policy
 from rollouts.loop import Episode
 from tests.run_folders import write_results
-from tests.training_toy import ROOT
 
 LARGEST = 3_000_000  # bytes
 
@@ -25,11 +24,6 @@ def test_the_figures_are_of_the_files_that_are_there() -> None:
     shipped = {path for path in FOLDER.glob("*/*") if path.suffix in (".safetensors", ".zip")}
     named = {judged_file(row) for row in rows()} | {FOLDER / row["policy"] / "policy.safetensors" for row in rows()}
     assert shipped == named
-
-
-def test_readme_has_the_table_of_the_figures() -> None:
-    for page in (ROOT / "README.md", FOLDER / "README.md"):
-        assert markdown() in page.read_text(), f"{page}: put there what benchmarks.verify_pretrained --table prints"
 
 
 def test_figures_state_an_interval_that_holds_the_rate() -> None:

@@ -1,0 +1,214 @@
+"""The tables of figures in the pages, rendered from the files that hold the figures.
+
+python docs/tables.py writes them anew: under each line `<!-- table NAME -->` of a page. A test fails where a page
+differs from its files, so that no figure of these tables is typed.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/results.md", "pretrained/README.md")
+MARKED = re.compile(r"^<!-- table (\w+) -->\n(?:\|.*\n)*", re.MULTILINE)
+
+Row = dict[str, str]
+
+
+def rows(name: str) -> list[Row]:
+    """A file of figures, by its path in the repository."""
+    with (ROOT / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(*lines: Sequence[str]) -> str:
+    """Markdown: the names of the columns, then the rows."""
+    head, *body = ("|" + "".join(f" {cell} |" if cell else " |" for cell in line) + "\n" for line in lines)
+    return head + "|" + "---|" * len(lines[0]) + "\n" + "".join(body)
+
+
+def percent(row: Row) -> str:
+    """88.5 %"""
+    return f"{100 * float(row['success']):.1f} %".replace("100.0", "100")
+
+
+def percents(row: Row) -> str:
+    """83.3 to 92.2"""
+    return f"{100 * float(row['low']):.1f} to {100 * float(row['high']):.1f}".replace("100.0", "100")
+
+
+def rate(value: str, digits: int = 3) -> str:
+    """.885"""
+    return f"{float(value):.{digits}f}".removeprefix("0")
+
+
+def interval(row: Row, digits: int = 3) -> str:
+    """.833 to .922"""
+    high = rate(row["high"], digits)
+    return f"{rate(row['low'], digits)} to {'1' if float(high) == 1 else high}"
+
+
+def count(value: str) -> str:
+    """16,800"""
+    return f"{int(value):,}"
+
+
+# What the rows of bc.csv are called in the pages.
+PREDICTS = {"epsilon": "the noise", "bc_quickstart": "the noise", "clean chunk": "the clean chunk (`fast.yaml`)"}
+BASELINES = ("N(0, I)", "0.5 N(0, I)", "w = 0")
+
+
+def scripted() -> str:
+    found = [
+        [
+            row["task"].capitalize(),
+            next(said for word, said in PREDICTS.items() if word in row["recipe"]),
+            count(row["gradient_steps"]),
+            percent(row),
+            percents(row),
+        ]
+        for row in rows("docs/results/bc.csv")
+    ]
+    return table(["task", "the network predicts", "gradient steps", "success", "95 % interval"], *found)
+
+
+def scripted_in_full() -> str:
+    found = [
+        [
+            row["task"].capitalize(),
+            row["recipe"],
+            count(row["gradient_steps"]),
+            f"**{percent(row)}**",
+            percents(row),
+            f"{float(row['mean_length']):.0f}",
+        ]
+        for row in rows("docs/results/bc.csv")
+    ]
+    return table(["task", "recipe", "updates", "success", "interval", "mean length"], *found)
+
+
+def steered() -> str:
+    found = []
+    for run in [f"lift_prior_s{s}" for s in (7, 8, 9)] + [f"can_prior_s{s}" for s in (7, 8, 9)] + ["square_prior_s7"]:
+        own = [row for row in rows("docs/results/dsrl.csv") if row["run"] == run]
+        base = next(row for row in own if row["policy"] == "N(0, I)")
+        others = [row for row in own if not row["policy"].startswith("steered") and row is not base]
+        best = max(others, key=lambda row: float(row["success"]))
+        last = _selected(own)[-1]
+        name = f"{run.partition('_')[0].capitalize()}, {base['training_seed']}"
+        found.append([name, percent(base), percent(best), f"**{percent(last)}**", count(last["env_steps"])])
+    return table(
+        ["task, seed", "the policy as it is", "scaled or fixed noise at best", "**steered**", "env steps"], *found
+    )
+
+
+def human() -> str:
+    figures = rows("pretrained/figures.csv")
+    shipped = next(row for row in figures if (row["policy"], row["agent"]) == ("square", "base"))
+    reports = {row["run"]: row for row in rows("docs/results/bc_human.csv")}
+    short, full = reports["fast6d, REPORT"], reports["full recipe, REPORT, last weights"]
+    shipped["updates"] = short["updates"]  # the same recipe
+    named = {
+        "`fast.yaml` and `human.yaml`: the clean chunk, 6D rotations, half the noise": shipped,
+        "the same, another seed": short,
+        "the full recipe: the noise, 3 x 1024, 3,000 epochs, its last weights": full,
+    }
+    found = [[name, count(row["updates"]), percent(row), percents(row)] for name, row in named.items()]
+    return table(["recipe", "gradient steps", "success", "95 % interval"], *found)
+
+
+def shipped() -> str:
+    found = [[row["policy"], row["agent"], percent(row), percents(row)] for row in rows("pretrained/figures.csv")]
+    return table(["policy", "", "success", "95 % interval"], *found)
+
+
+def recipe() -> str:
+    named = {
+        "base": "base",
+        "sample": "**the network gives the clean chunk** (`prediction: sample`)",
+        "velocity": "it gives the velocity (`prediction: velocity`)",
+        "fp32": "fp32 instead of bf16",
+        "padded": "windows padded at the episode's end",
+        "ema_0.9998": "EMA 0.9998",
+        "constant_lr": "constant learning rate",
+        "lr_3e-4": "learning rate 3e-4",
+        "seed_rates": "learning rate 1e-4 and EMA 0.995, as in the full recipe",
+        "batch_128": "batch 128 instead of 256",
+        "narrow": "width 256 instead of 512",
+    }
+    found = {row["variant"]: row for row in rows("docs/results/bc_recipe.csv")}
+    lines = [[said, rate(found[name]["success"], 2), interval(found[name], 2)] for name, said in named.items()]
+    return table(["variant", "success", "interval"], *lines)
+
+
+def by_updates() -> str:
+    found = rows("docs/results/bc_success_by_steps.csv")
+    steps = sorted({int(row["gradient_steps"]) for row in found})
+    cells = {(row["task"], int(row["gradient_steps"])): rate(row["success"], 2) for row in found}
+    lines = [[task.capitalize(), *(cells.get((task, step), "") for step in steps)] for task in ("can", "square")]
+    return table(["updates", *(f"{step:,}" for step in steps)], *lines)
+
+
+def dsrl_lift() -> str:
+    return _dsrl({f"lift_prior_s{seed}": str(seed) for seed in (7, 8, 9)})
+
+
+def dsrl_square() -> str:
+    return _dsrl({"square_prior_s7": "7", "square_prior_s0": "0, older data"})
+
+
+def dsrl_can() -> str:
+    lines = []
+    for seed in (7, 8, 9):
+        own = [row for row in rows("docs/results/dsrl.csv") if row["run"] == f"can_prior_s{seed}"]
+        early, late = _selected(own)
+        length = f"{float(late['mean_length']):.0f}"
+        lines.append([str(seed), *_played(own), _kind(early), _kind(late, bold=True), interval(late), length])
+    head = ["training seed", "N(0, I)", ".5 N(0, I)", "w = 0"]
+    return table([*head, "steered after 90,000", "steered after 150,000", "interval", "mean length"], *lines)
+
+
+def _dsrl(runs: dict[str, str]) -> str:
+    lines = []
+    for run, seed in runs.items():
+        own = [row for row in rows("docs/results/dsrl.csv") if row["run"] == run]
+        [chosen] = _selected(own)
+        other = next(row for row in own if row["policy"].startswith("steered") and row["selected"] == "false")
+        length = f"{float(chosen['mean_length']):.0f}"
+        lines.append([seed, *_played(own), _kind(chosen, bold=True), interval(chosen), length, rate(other["success"])])
+    head = ["training seed", "N(0, I)", ".5 N(0, I)", "w = 0"]
+    return table([*head, "steered", "interval", "mean length", "the other"], *lines)
+
+
+def _selected(own: list[Row]) -> list[Row]:
+    """The steered policies that selection episodes chose, by env steps."""
+    return sorted((row for row in own if row["selected"] == "true"), key=lambda row: int(row["env_steps"]))
+
+
+def _played(own: list[Row]) -> list[str]:
+    return [rate(next(row for row in own if row["policy"] == policy)["success"]) for policy in BASELINES]
+
+
+def _kind(row: Row, bold: bool = False) -> str:
+    success = rate(row["success"])
+    return f"{row['policy'].removeprefix('steered, ')} {f'**{success}**' if bold else success}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    each.__name__: each
+    for each in (
+        *(scripted, scripted_in_full, steered, human, shipped, recipe, by_updates),
+        *(dsrl_lift, dsrl_can, dsrl_square),
+    )
+}
+
+
+def rendered(page: str) -> str:
+    """The text of a page with every marked table as its files have it."""
+    return MARKED.sub(lambda found: f"<!-- table {found[1]} -->\n{TABLES[found[1]]()}", (ROOT / page).read_text())
+
+
+if __name__ == "__main__":
+    for each in PAGES:
+        (ROOT / each).write_text(rendered(each))

@@ -1,0 +1,44 @@
+"""The pages' marked tables are those of the files of figures."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.training_toy import ROOT
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_tables", ROOT / "docs/tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["docs_tables"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_has_the_figures_of_its_files(tables: ModuleType) -> None:
+    for page in tables.PAGES:
+        assert tables.rendered(page) == (ROOT / page).read_text(), f"{page} differs: python docs/tables.py"
+
+
+def test_every_table_stands_in_one_place(tables: ModuleType) -> None:
+    marked = [name for page in tables.PAGES for name in tables.MARKED.findall((ROOT / page).read_text())]
+    assert sorted(marked) == sorted(tables.TABLES)
+
+
+def test_another_figure_changes_the_page(tables: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (*tables.PAGES, "docs/results", "pretrained/figures.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    figures = tmp_path / "docs/results/bc.csv"
+    figures.write_text(figures.read_text().replace("0.965,0.93,0.983", "0.905,0.856,0.938"))
+    [changed] = set(tables.rendered("README.md").splitlines()) - set((ROOT / "README.md").read_text().splitlines())
+    assert changed == "| Square | the clean chunk (`fast.yaml`) | 12,000 | 90.5 % | 85.6 to 93.8 |"
