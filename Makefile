@@ -1,4 +1,4 @@
-# make setup | demo | quickstart | verify | test | lint | lock | clean.  Needs Python 3.11, make and a C compiler; everything else goes into .venv.
+# make setup | demo | quickstart | verify | results | test | lint | lock | clean.  Needs Python 3.11, make and a C compiler; everything else goes into .venv.
 # LATEST=1 beside setup or test: the newest versions that setup.cfg allows, in place of those of requirements.lock.
 # ROBOSUITE=1.5 beside any of them: robosuite 1.5.2 in place of 1.4.1, in an environment of its own, .venv15.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -18,7 +18,7 @@ override SHIPPED := pretrained/$(TASK)/policy.safetensors
 override ACTOR := $(wildcard pretrained/$(TASK)/sac_best.zip)
 override OUT := quickstart# as configs/*quickstart*.yaml name it
 
-.PHONY: setup demo quickstart quickstart-bc quickstart-dsrl verify quickstart-videos test test-simulator lint lock clean
+.PHONY: setup demo quickstart quickstart-bc quickstart-dsrl verify results quickstart-videos test test-simulator lint lock clean
 
 setup: $(INSTALLED)
 
@@ -48,6 +48,19 @@ demo: setup
 # Plays the policies in pretrained/ again and compares with the figures beside them.
 verify: setup
 	$(BIN)/python -m benchmarks.verify_pretrained
+
+# The success rates of README and docs/results.md from nothing, a sweep per task, each in results/; hours on a CPU. Again: it goes on.
+# DATA=scripted | human | FILE.hdf5, TASKS='lift can'; SWEEP='--dry_run true' or other flags of `sweep`.
+DATA ?= scripted
+TASKS ?= $(if $(filter %.hdf5,$(DATA)),$(error make results DATA=$(DATA): say which task it is of, such as TASKS=square),lift can square)
+results: setup
+	@test $(DATA) = scripted -o $(DATA) = human -o -f $(DATA) || { echo "make results: DATA is $(DATA): expected scripted, human, or a file that is there"; exit 2; }
+	@set -e; for task in $(TASKS); do case $(DATA) in \
+	    scripted) $(RUN) sweep --config configs/sweeps/results_$$task.yaml $(SWEEP);; \
+	    human) $(RUN) sweep --config configs/sweeps/results_human.yaml --grid.task "[$$task]" --output results/human/$$task $(SWEEP);; \
+	    *) $(RUN) sweep --config configs/sweeps/results_file.yaml --grid.task "[$$task]" --grid.dataset '["$(DATA)"]' \
+	        --output results/$(basename $(notdir $(DATA)))/$$task $(SWEEP);; \
+	esac; done
 
 test: setup
 	$(BIN)/python -m pytest

@@ -205,7 +205,12 @@ def _fields(name: str, word: str) -> Iterator[str]:
 def _name(step: str, point: Point) -> str:
     if not point:
         return step
-    return f"{step}/" + ",".join(f"{key}={re.sub(NOT_IN_NAMES, '_', str(value))}" for key, value in point.items())
+    return f"{step}/" + ",".join(f"{key}={_short(value)}" for key, value in point.items())
+
+
+def _short(value: Value) -> str:
+    """A value as a part of a folder's name: of a path its last part."""
+    return re.sub(NOT_IN_NAMES, "_", str(value).rpartition("/")[2])
 
 
 def _output_words(words: Sequence[str], folder: Path) -> list[str]:

@@ -59,7 +59,7 @@ def test_points_hold_values_that_belong_together() -> None:
     every = grid_points({"seed": [0, 1]}, points, {"task": ["can"]})
     assert every == [{"task": "can", "data": "b/can.hdf5", "seed": seed} for seed in (0, 1)]
     runs = plan({"bc": Step("fit --dataset {data} --data.task {task}")}, every, Path("out"))
-    assert list(runs) == ["bc/task=can,data=b_can.hdf5"]
+    assert list(runs) == ["bc/task=can,data=can.hdf5"]
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_points_hold_values_that_belong_together() -> None:
         ({"a": Step("fit --x '{\"json\": 1}'")}, "a brace itself is"),
         ({"task": Step("fit")}, "'task' is the name of a step and of a value"),
         ({"a-b": Step("fit")}, "'a-b' cannot be the name"),
-        ({"a": Step("fit --dataset {file}")}, "would share the folder a/file=x_y"),
+        ({"a": Step("fit --dataset {file}")}, "would share the folder a/file=y"),
     ],
 )
 def test_a_mistake_in_a_sweep_file_is_one_message(steps: dict[str, Step], said: str) -> None:
-    points = grid_points({"task": ["lift"], "seed": [0], "file": ["x/y", "x_y"]}, [], {})
+    points = grid_points({"task": ["lift"], "seed": [0], "file": ["x/y", "z/y"]}, [], {})
     with pytest.raises(UserError, match=said):
         plan(steps, points, Path("out"))
 
@@ -94,6 +94,48 @@ def test_the_shipped_sweeps_are_plans(capsys: pytest.CaptureFixture[str]) -> Non
         lines = capsys.readouterr().out.splitlines()
         assert all(line.startswith("python cli.py ") for line in lines)
         assert len(set(lines)) == len(lines) > 1
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs/sweeps").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_lines_of_the_shipped_sweeps_are_understood(cli_server: ForkServer, tmp_path: Path, file: Path) -> None:
+    """By their commands' own parsers: every flag is known, every config is there."""
+    content = yaml.safe_load(file.read_text())
+    steps = {name: Step(**step) for name, step in content["steps"].items()}
+    runs = plan(steps, grid_points(content["grid"], [], {}), tmp_path)
+    for planned in {each.step: each for each in runs.values()}.values():
+        asked = cli_server.start([*planned.words, "--print_config"])
+        assert asked.wait() == 0, (planned.line, asked.stderr)
+        assert str(planned.folder) in asked.output.read_text()
+
+
+def test_make_results_on_a_file_of_ones_own(tmp_path: Path) -> None:
+    """At toy size: what `make results` runs, from data to table."""
+    data = write_toy_dataset(tmp_path / "mine.hdf5", obs_dims=KEYS)
+    output = tmp_path / "out"
+    toy = {
+        "short": "--trainer.max_epochs 1 --model.network.init_args.hidden_dims [8] --model.rotations quaternion "
+        f"""--data.obs_keys {shlex.quote(json.dumps(list(KEYS)))}""",
+        "score": "--n_episodes 2 --horizon 8 --n_envs 1 --ddim_steps 2",
+    }
+    file = tmp_path / "toy.yaml"
+    file.write_text(yaml.safe_dump({"extra": toy, "only": {"seed": [1]}, "output": str(output)}))
+    made = subprocess.run(
+        ["make", "-o", "setup", "results", f"DATA={data}", "TASKS=lift", f"SWEEP=--config {file}"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    [row] = list(csv.DictReader((output / "table.csv").open()))
+    assert (row["step"], row["task"], row["dataset"], row["seeds"], row["episodes"]) == (
+        "score",
+        "lift",
+        str(data),
+        "1",
+        "2",
+    )
+    assert any((output / "short").rglob("events.out.tfevents.*")), "its curves are in the sweep's folder"
 
 
 def test_the_interval_over_seeds_holds_both_kinds_of_chance() -> None:
