@@ -109,7 +109,10 @@ def length_histogram(groups: Sequence[tuple[str, Sequence[int]]], unit: str) -> 
         every = [length for _, values in groups for length in values]
         bins = np.histogram_bin_edges(every, bins=24).tolist()
         for i, (name, values) in enumerate(groups):
-            axes.hist(values, bins, color=COLOURS[i % len(COLOURS)], alpha=0.55, label=_shorter(name))
+            colour = COLOURS[i % len(COLOURS)]
+            if len(groups) > 1:  # an outline too: where two overlap, each is seen
+                axes.hist(values, bins, histtype="step", color=colour, linewidth=1.4)
+            axes.hist(values, bins, color=colour, alpha=0.25 if len(groups) > 1 else 0.55, label=_shorter(name))
         axes.set(xlabel="env steps", ylabel=unit)
         if len(groups) > 1:
             _legend(axes)
@@ -243,6 +246,7 @@ def _legend(axes: Axes, columns: int = 1) -> None:
 
 
 def _thousands(axes: Axes) -> None:
+    axes.locator_params(axis="x", nbins=6)
     if axes.get_xlim()[1] >= 10_000:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
 

@@ -87,7 +87,7 @@ def _plots(run: Run) -> list[Plot]:
             (
                 f"Success against {run.step_name}",
                 figures.success_curves([run]),
-                "Bands: Wilson's 95 % interval. Dashed: the base policy.",
+                "Bands: Wilson's 95 % interval." + (" Dashed: the base policy." if run.base else ""),
             ),
             (
                 "Baselines",
@@ -131,7 +131,11 @@ def _plots(run: Run) -> list[Plot]:
                 ),
                 "Q as the critics have it. The actor's far above the data's would be overestimation.",
             ),
-            ("KL to the prior", figures.kl(run), "The coefficient holds it at the target."),
+            (
+                "KL to the prior",
+                figures.kl(run),
+                "The coefficient rises where it lies above the target, and falls below.",
+            ),
             (
                 "Coefficient",
                 figures.metric("Coefficient", run.rows, [("train/ent_coef", "coefficient")], run.step_name, log=True),
@@ -196,6 +200,8 @@ def _interval(ends: tuple[float, float]) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
+    if seconds < 600:
+        return f"{round(seconds) // 60}:{round(seconds) % 60:02d}\N{NO-BREAK SPACE}min"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 

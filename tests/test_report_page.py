@@ -60,7 +60,11 @@ def test_a_page_says_what_was_run_and_what_came_of_it(pages: dict[str, Path]) ->
     assert "model.lr" in fit
     assert "Initial states" not in fit, "nothing was judged"
     assert "Initial states: steered" in pages["results"].read_text()
-    assert pages["all"].read_text().count("<section>") == 3
+    assert "Dashed: the base" in page
+    assert "Dashed: the base" not in fit, "it has none"
+    together = pages["all"].read_text()
+    assert together.count("<section>") == 3
+    assert "last rollouts" in together, "a run that nobody judged has its row too"
 
 
 def test_a_page_depends_on_nothing_outside_itself(pages: dict[str, Path]) -> None:
