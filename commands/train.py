@@ -36,6 +36,7 @@ from commands.first_words import program, say_next
 from commands.parsing import ProjectParser
 from common.errors import LineError, UserError
 from common.files import OUT_OF_SPACE, atomic_path
+from common.metrics_file import FILE as METRICS
 from common.provenance import changed_settings, flat, write_provenance
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from lightning_modules import DiffusionBC
@@ -94,6 +95,8 @@ class TrainParser(ProjectParser, LightningArgumentParser):  # type: ignore[misc]
 class SaveRunConfig(SaveConfigCallback):
     """Writes the resolved configuration of a `fit` beside its checkpoints, where the run can be made again from."""
 
+    settings: dict[str, Any] | None = None  # what loggers get, once there was something to train
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Nothing yet: a checkpoint to go on from may still be refused."""
 
@@ -103,10 +106,9 @@ class SaveRunConfig(SaveConfigCallback):
                 for path in (*files_of_run(self.config), Path(self.config.best.dirpath) / PAGE):
                     path.unlink(missing_ok=True)
             self.save_config(trainer, pl_module, "fit")
-            log_settings(trainer, self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.settings is not None:
             log_outcome(trainer, self.settings)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -125,6 +127,7 @@ class SaveRunConfig(SaveConfigCallback):
             for name, value in flat({section: resolved[section] for section in SETTINGS}).items()
             if value is not None and not name.startswith(("trainer.logger", "trainer.callbacks"))
         }
+        log_settings(trainer, self.settings)
 
 
 class TrainCLI(LightningCLI):
@@ -320,7 +323,7 @@ def _say_next(cli: TrainCLI) -> None:
     if not cli.trainer.is_global_zero or config.trainer.fast_dev_run:
         return
     if cli.config.subcommand == "fit":
-        if config.report:
+        if config.report and (Path(config.best.dirpath) / METRICS).is_file():
             _write_page(Path(config.best.dirpath))
         say_next("judge it", "evaluate", "--checkpoint", Path(config.best.dirpath) / config.export.filename)
     elif cli.config.subcommand == "predict":
