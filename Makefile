@@ -12,8 +12,8 @@ INSTALLED := $(VENV)/.installed-$(if $(LATEST),latest,locked)
 # The lock holds each package with all that it needs, and what builds those that come as source.
 override LOCKED := --no-deps --build-constraints $(LOCK) -r $(LOCK) -e .
 override NEWEST := --upgrade --override $(OVERRIDES) -e '.[dev]'
-# make demo TASK=lift: another of the policies in pretrained/, steered where an actor lies beside it.
-TASK ?= square
+# make demo TASK=square: another of the policies in pretrained/, steered where an actor lies beside it.
+TASK ?= lift
 override SHIPPED := pretrained/$(TASK)/policy.safetensors
 override ACTOR := $(wildcard pretrained/$(TASK)/sac_best.zip)
 override OUT := quickstart# as configs/*quickstart*.yaml name it

@@ -123,6 +123,12 @@ def shipped() -> str:
     return table(["policy", "", "success", "95 % interval"], *found)
 
 
+def shipped_lift() -> str:
+    figures = {row["agent"]: row for row in rows("pretrained/figures.csv") if row["policy"] == "lift"}
+    found = [[agent, percent(figures[agent]), percents(figures[agent])] for agent in ("base", "steered")]
+    return table(["Lift", "success", "95 % interval"], *found)
+
+
 def recipe() -> str:
     named = {
         "base": "base",
@@ -198,7 +204,7 @@ def _kind(row: Row, bold: bool = False) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
-        *(scripted, scripted_in_full, steered, human, shipped, recipe, by_updates),
+        *(scripted, scripted_in_full, steered, human, shipped, shipped_lift, recipe, by_updates),
         *(dsrl_lift, dsrl_can, dsrl_square),
     )
 }
