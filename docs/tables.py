@@ -104,14 +104,12 @@ def steered() -> str:
 
 
 def human() -> str:
-    figures = rows("pretrained/figures.csv")
-    shipped = next(row for row in figures if (row["policy"], row["agent"]) == ("square", "base"))
-    reports = {row["run"]: row for row in rows("docs/results/bc_human.csv")}
-    short, full = reports["fast6d, REPORT"], reports["full recipe, REPORT, last weights"]
-    shipped["updates"] = short["updates"]  # the same recipe
+    figures = rows("docs/results/bc_human.csv")
+    first, *others = (row for row in figures if row["run"] == "fast6d, REPORT")
+    full = next(row for row in figures if row["run"] == "full recipe, REPORT, last weights")
     named = {
-        "`fast.yaml` and `human.yaml`: the clean chunk, 6D rotations, half the noise": shipped,
-        "the same, another seed": short,
+        "`fast.yaml` and `human.yaml`: the clean chunk, 6D rotations, half the noise": first,
+        **{f"the same, training seed {row['training_seed']}": row for row in others},
         "the full recipe: the noise, 3 x 1024, 3,000 epochs, its last weights": full,
     }
     found = [[name, count(row["updates"]), percent(row), percents(row)] for name, row in named.items()]
