@@ -1,10 +1,12 @@
 """`sweep`: many runs as one command."""
 
+import json
 import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.errors import UserError
 from common.number_types import NonNegativeInt
 from sweeps.plan import PlannedRun, Step, Value
 
@@ -38,28 +40,37 @@ def sweep(
     """
     from sweeps.plan import grid_points, plan
 
+    every = plan(steps, grid_points(grid or {}, points or [], {}), output, extra)
     runs = plan(steps, grid_points(grid or {}, points or [], only or {}), output, extra)
+    if not runs:
+        raise UserError("the sweep has no run: a list of grid or only is empty")
     if dry_run:
         for run in runs.values():
             print(run.line)
         return
     settings = {"steps": {name: step.run for name, step in steps.items()}, "grid": grid, "points": points}
-    _play(runs, output, retries, {**settings, "only": only, "extra": extra})
+    _play(every, runs, output, retries, {**settings, "only": only, "extra": extra})
 
 
-def _play(runs: dict[str, PlannedRun], output: Path, retries: int, settings: dict[str, object]) -> None:
+def _play(
+    every: dict[str, PlannedRun], runs: dict[str, PlannedRun], output: Path, retries: int, settings: dict[str, object]
+) -> None:
+    """Play ``runs``; the tables are of all that is finished among ``every`` one, whoever played it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from common.errors import UserError
     from common.lock import run_lock
     from common.provenance import FILE, write_provenance
-    from sweeps.attempt import LOG, last_words
-    from sweeps.cluster import State, play
+    from sweeps.attempt import LOG, is_finished, last_words
+    from sweeps.cluster import State, play, states_at_start
 
     console = Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with run_lock(output):
+        known = output / FILE
+        if known.is_file() and "steps" not in json.loads(known.read_text())["changed"]:
+            raise UserError(f"{output} holds a run that is no sweep: give the sweep another --output.")
+        states_at_start(runs)  # refuses, before anything is written
         write_provenance(output, settings, goes_on=(output / FILE).is_file())
         with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task("runs", total=len(runs))
@@ -69,7 +80,7 @@ def _play(runs: dict[str, PlannedRun], output: Path, retries: int, settings: dic
                 console.print(f"{time.strftime('%H:%M:%S')} {state:<8} {run.name}{why and f' ({why})'}", markup=False)
 
             states = play(runs, retries, tell)
-        _say_results([run for name, run in runs.items() if states[name] == "finished"], output, console)
+        _say_results([run for run in every.values() if is_finished(run)], output, console)
     if failed := [runs[name] for name, state in states.items() if state == "failed"]:
         counts = Counter(states.values())
         said = "\n".join(f"  {run.folder / LOG}: {last_words(run)}" for run in failed)

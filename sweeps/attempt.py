@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.files import atomic_path
+from common.files import atomic_path, sha256_of
 from sweeps.plan import PlannedRun
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,11 +42,13 @@ class Record:
         starts: of each attempt: when it began, where, in which Ray worker, whether it went on from a state, and where
             known its seconds and exit status.
         finished: the command succeeded.
+        configs: SHA-256 of the configs that the line names, as they were at the first attempt.
     """
 
     line: str
     starts: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
+    configs: dict[str, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -58,6 +60,12 @@ def read_record(folder: Path) -> Record | None:
     """The record in ``folder``, None where no attempt was made."""
     path = folder / RECORD
     return Record(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def configs_of(run: PlannedRun) -> dict[str, str]:
+    """SHA-256 of each config that the run's line names."""
+    named = [Path(word) for word in run.words if word.endswith((".yaml", ".yml"))]
+    return {str(path): sha256_of(path) for path in named if path.is_file()}
 
 
 def is_finished(run: PlannedRun) -> bool:
@@ -84,7 +92,7 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
     if is_finished(run):
         return
     run.folder.mkdir(parents=True, exist_ok=True)
-    record = read_record(run.folder) or Record(run.line)
+    record = read_record(run.folder) or Record(run.line, configs=configs_of(run))
     log = run.folder / LOG
     if record.starts and "seconds" not in record.starts[-1]:  # the worker was killed, and could not say
         begun = datetime.fromisoformat(record.starts[-1]["begun"]).timestamp()

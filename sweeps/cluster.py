@@ -2,14 +2,16 @@
 
 import logging
 import os
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UserError
 from envs.pool import available_cpus
-from sweeps.attempt import RunDiedError, RunRefusedError, attempt, begin_again, is_finished, read_record
+from sweeps.attempt import RunDiedError, RunRefusedError, attempt, begin_again, configs_of, is_finished, read_record
 from sweeps.plan import PlannedRun
 
 State = Literal["waiting", "running", "finished", "failed", "skipped"]
@@ -34,7 +36,7 @@ def play(runs: Mapping[str, PlannedRun], retries: int, tell: Tell) -> dict[str, 
         UserError: a run began with another line, or needs more than this machine has; or Ray is missing.
         KeyboardInterrupt: from Ctrl-C, once the runs have saved and ended.
     """
-    states = _states_at_start(runs)
+    states = states_at_start(runs)
     for name, state in states.items():
         if state == "finished":
             tell(runs[name], state, "before")
@@ -52,16 +54,45 @@ def play(runs: Mapping[str, PlannedRun], retries: int, tell: Tell) -> dict[str, 
                 earlier = [futures[other] for other in run.after if other in futures]
                 futures[name] = task.remote(run, os.getcwd(), os.environ.get("OMP_NUM_THREADS"), *earlier)
         tasks = {future: name for name, future in futures.items()}
-        _watch(ray, tasks, runs, states, tell)
-    except KeyboardInterrupt:
-        _stop(ray, tasks)
-        raise
+        with _asked_to_stop() as asked:
+            try:
+                _watch(ray, tasks, runs, states, tell, asked)
+            except KeyboardInterrupt:
+                _stop(ray, tasks)
+                raise
     finally:
         ray.shutdown()
     return states
 
 
-def _states_at_start(runs: Mapping[str, PlannedRun]) -> dict[str, State]:
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or a batch system's SIGTERM came; the second one raises KeyboardInterrupt.
+
+    An exception that a handler raises inside Ray's compiled code may be lost, and Ray's own handler of SIGTERM ends
+    this process at once.
+    """
+    came: list[int] = []
+
+    def note(signum: int, frame: object) -> None:
+        came.append(signum)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler or signal.SIG_DFL)
+
+
+def states_at_start(runs: Mapping[str, PlannedRun]) -> dict[str, State]:
+    """Which runs are finished, and which wait.
+
+    Raises:
+        UserError: a run began with another line or config.
+    """
     states: dict[str, State] = {}
     for name, run in runs.items():
         record = read_record(run.folder)
@@ -69,6 +100,12 @@ def _states_at_start(runs: Mapping[str, PlannedRun]) -> dict[str, State]:
             raise UserError(
                 f"{run.folder} was begun with another line:\n  {record.line}\nThe sweep now says:\n  {run.line}\n"
                 "Delete the folder to run it anew, or give the sweep another --output."
+            )
+        now = configs_of(run)
+        if record is not None and (changed := [path for path, sha in record.configs.items() if now.get(path) != sha]):
+            raise UserError(
+                f"{run.folder} was begun with another {changed[0]} than there is now. Delete the folder to run it "
+                "anew, or give the sweep another --output."
             )
         done = is_finished(run) and all(states[other] == "finished" for other in run.after)
         states[name] = "finished" if done else "waiting"
@@ -79,7 +116,10 @@ def _states_at_start(runs: Mapping[str, PlannedRun]) -> dict[str, State]:
 
 def _connect(runs: list[PlannedRun]) -> Any:
     try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read at import: Ray would report to its makers
+        # Read at import. Ray would report to its makers, run all at nice 15, and show every GPU to a run that has none.
+        for name in ("RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness"):
+            os.environ.setdefault(name, "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
         import ray
     except ImportError as error:
         raise UserError("sweep needs Ray, which is not installed: pip install '.[sweep]'") from error
@@ -129,13 +169,24 @@ def _start(ray: Any, cpus: int) -> None:
 
 
 def _watch(
-    ray: Any, tasks: dict[Any, str], runs: Mapping[str, PlannedRun], states: dict[str, State], tell: Tell
+    ray: Any,
+    tasks: dict[Any, str],
+    runs: Mapping[str, PlannedRun],
+    states: dict[str, State],
+    tell: Tell,
+    asked_to_stop: Callable[[], bool],
 ) -> None:
-    """Until every task has ended: tell what becomes of the runs, and note it in ``states``."""
+    """Until every task has ended: tell what becomes of the runs, and note it in ``states``.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop.
+    """
     attempts = {name: _attempts(runs[name].folder) for name in tasks.values()}
     pending = dict(tasks)
     while pending:
         done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=SECONDS_BETWEEN_LOOKS)
+        if asked_to_stop():
+            raise KeyboardInterrupt
         for name in pending.values():
             if (made := _attempts(runs[name].folder)) > attempts[name]:
                 record = read_record(runs[name].folder)
@@ -158,7 +209,7 @@ def _outcome(ray: Any, future: Any, run: PlannedRun, states: Mapping[str, State]
         if isinstance(error, ray.exceptions.WorkerCrashedError):
             return "failed", "its worker died, at every attempt"
         refused = isinstance(getattr(error, "cause", error), RunRefusedError)
-        return "failed", "its line is a mistake" if refused else "at every attempt"
+        return "failed", "refused, its log says why" if refused else "at every attempt"
     record = read_record(run.folder)
     return "finished", "" if record is None else f"{record.seconds:.0f} s"
 

@@ -25,6 +25,20 @@ PRODUCTS = {
     "evaluate": "results.json",
 }
 NOT_IN_NAMES = re.compile(r"[^\w.+-]")  # of folders
+# Columns of the sweep's tables that are measured: what differs between the seeds of a row.
+MEASURED = (
+    "run",
+    "selected",
+    "episodes",
+    "success",
+    "low",
+    "high",
+    "mean_length",
+    "seconds",
+    "attempts",
+    "sha256",
+    "commit",
+)
 
 
 @dataclass(frozen=True)
@@ -114,8 +128,9 @@ def plan(
         needs[name] = (mentioned - set(before)).union(*(needs[other] for other in before))
         for point in points:
             if unknown := sorted(needs[name] - point.keys()):
+                steps_before = ", ".join(other for other in needs if other != name) or "none"
                 raise UserError(
-                    f"steps.{name}: {{{unknown[0]}}} is neither an earlier step ({', '.join(needs) or 'none'}) nor a "
+                    f"steps.{name}: {{{unknown[0]}}} is neither an earlier step ({steps_before}) nor a "
                     f"value of grid or points ({', '.join(point) or 'none'})"
                 )
             own = {key: value for key, value in point.items() if key in needs[name]}
@@ -168,6 +183,8 @@ def _check_names(steps: Mapping[str, Step], points: Sequence[Point], extra: Mapp
     for name in (*steps, *values):
         if not name.isidentifier() or name == "folder":
             raise UserError(f"{name!r} cannot be the name of a step or value: expected letters, digits and _")
+    if columns := sorted(values & {*MEASURED, "step", "agent", "seeds"}):
+        raise UserError(f"{columns[0]!r} is a column of the sweep's tables: give the value another name")
     if both := sorted(values & steps.keys()):
         raise UserError(f"{both[0]!r} is the name of a step and of a value: rename one of them")
     if unknown := sorted(extra.keys() - steps.keys()):

@@ -11,7 +11,7 @@ from common.files import atomic_path, sha256_of
 from reports.run_files import read_run
 from rollouts.statistics import seeds_interval, wilson_interval
 from sweeps.attempt import read_record
-from sweeps.plan import PlannedRun
+from sweeps.plan import MEASURED, PlannedRun
 
 Row = dict[str, Any]
 RUNS, TABLE = "runs.csv", "table.csv"
@@ -44,7 +44,7 @@ def rows_of_runs(runs: Iterable[PlannedRun]) -> list[Row]:
                     "mean_length": round(agent.mean_length, 1),
                     "seconds": round(record.seconds) if record else "",
                     "attempts": len(record.starts) if record else "",
-                    "sha256": _judged_sha256(run)[:16],
+                    "sha256": _judged_sha256(run, agent.name)[:16],
                     "commit": (found.starts[-1]["commit"] or "")[:7] if found.starts else "",
                 }
             )
@@ -86,22 +86,6 @@ def table_of(rows: Sequence[Row]) -> list[Row]:
     return table
 
 
-# Of a row of a run: what differs between seeds.
-MEASURED = (
-    "run",
-    "selected",
-    "episodes",
-    "success",
-    "low",
-    "high",
-    "mean_length",
-    "seconds",
-    "attempts",
-    "sha256",
-    "commit",
-)
-
-
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """The rows, with every column that one of them has; atomically."""
     last = [name for row in rows for name in row if name in MEASURED or name.startswith("seeds")]
@@ -112,9 +96,13 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _judged_sha256(run: PlannedRun) -> str:
+def _judged_sha256(run: PlannedRun, agent: str) -> str:
     """Of the policy, or of the SAC that steered it."""
     if run.command == "dsrl":
-        return sha256_of(run.product)
+        if agent.startswith("steered"):
+            return sha256_of(run.product)
+        after = dict(zip(run.words, run.words[1:], strict=False))
+        base = after.get("--bc_checkpoint") or after.get("--checkpoint")
+        return "" if base is None else sha256_of(Path(base))
     results = json.loads(run.product.read_text())
-    return str((results["sac"] or results["checkpoint"])["sha256"])
+    return str((results["checkpoint"] if agent == "base" or results["sac"] is None else results["sac"])["sha256"])

@@ -16,11 +16,12 @@ import yaml
 
 from cli import COMMANDS
 from commands.front_door import run
+from commands.sweep import sweep
 from common.errors import UserError
 from envs.pool import available_cpus
 from rollouts.statistics import seeds_interval, wilson_interval
-from sweeps.attempt import LOG, Record, free_cpus, is_finished, read_record
-from sweeps.plan import PlannedRun, Step, grid_points, plan
+from sweeps.attempt import LOG, Record, configs_of, free_cpus, is_finished, read_record
+from sweeps.plan import PlannedRun, Step, Value, grid_points, plan
 from sweeps.table import rows_of_runs, table_of
 from tests.run_folders import judged, write_dsrl_run
 from tests.training_toy import ROOT, ForkServer, fit_line, write_toy_dataset
@@ -66,7 +67,7 @@ def test_points_hold_values_that_belong_together() -> None:
     ("steps", "said"),
     [
         ({}, "steps is empty"),
-        ({"a": Step("collect --task {tsak}")}, r"steps\.a: \{tsak\} is neither an earlier step \(a\) nor"),
+        ({"a": Step("collect --task {tsak}")}, r"steps\.a: \{tsak\} is neither an earlier step \(none\) nor"),
         ({"a": Step("evaluate --checkpoint {b}"), "b": Step("fit")}, r"\{b\} is neither an earlier step"),
         ({"a": Step("rm -r x")}, "begins with 'rm': expected one of fit, dsrl"),
         ({"a": Step("")}, "begins with nothing"),
@@ -148,6 +149,14 @@ def test_the_interval_over_seeds_holds_both_kinds_of_chance() -> None:
         seeds_interval([0.5], [100])
 
 
+def write_results_of(planned: PlannedRun, rate: float) -> None:
+    """What `evaluate` leaves."""
+    planned.folder.mkdir(parents=True)
+    header = {"task": "lift", "checkpoint": {"path": "p", "sha256": "ab" * 32}, "commit": "c" * 40}
+    header |= {"sac": {"path": "s", "sha256": "cd" * 32}, "command": "x"}
+    planned.product.write_text(json.dumps({**header, **judged(rate), "base": judged(0.5)}))
+
+
 def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
     steps = {"rl": Step("dsrl --seed {seed}"), "result": Step("evaluate --checkpoint x --sac {rl}")}
     runs = plan(steps, grid_points({"seed": [3, 4]}, [], {}), tmp_path)
@@ -156,11 +165,7 @@ def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
             write_dsrl_run(planned.folder)
             planned.product.write_bytes(b"sac")
         else:
-            planned.folder.mkdir(parents=True)
-            rate = 0.8 if planned.point["seed"] == 3 else 0.9
-            header = {"task": "lift", "checkpoint": {"path": "p", "sha256": "ab" * 32}, "commit": "c" * 40}
-            header |= {"sac": {"path": "s", "sha256": "cd" * 32}, "command": "x"}
-            planned.product.write_text(json.dumps({**header, **judged(rate), "base": judged(0.5)}))
+            write_results_of(planned, 0.8 if planned.point["seed"] == 3 else 0.9)
         starts = [{"seconds": 10.0}, {"seconds": 5.4}] if planned.point["seed"] == 3 else [{"seconds": 20.0}]
         (planned.folder / "run.json").write_text(json.dumps(vars(Record(planned.line, starts, True))))
     rows = rows_of_runs(runs.values())
@@ -170,6 +175,7 @@ def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
         **{"episodes": 40, "success": 0.9, "low": 0.769, "high": 0.96, "mean_length": rows[-1]["mean_length"]},
         **{"seconds": 20, "attempts": 1, "sha256": "cd" * 8, "commit": "c" * 7},
     }
+    assert (rows[-2]["agent"], rows[-2]["sha256"]) == ("base", "ab" * 8), "of the policy, not of what steered it"
     table = {(row["step"], row["agent"]): row for row in table_of(rows)}
     assert len(table) == 5
     steered = table["result", "steered"]
@@ -179,6 +185,38 @@ def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
     assert (steered["seeds_low"], steered["seeds_high"]) == (0.215, 1.0)
     assert steered["seconds"] == round((15 + 20) / 2)
     assert "seed" not in steered
+
+
+def test_a_part_of_a_sweep_leaves_the_rows_of_the_others_and_notices_an_edited_config(tmp_path: Path) -> None:
+    config = tmp_path / "judge.yaml"
+    config.write_text("n_episodes: 40\n")
+    steps = {"result": Step(f"evaluate --config {config} --checkpoint x --seed {{seed}}")}
+    output = tmp_path / "out"
+    for planned in plan(steps, grid_points({"seed": [3, 4]}, [], {}), output).values():
+        write_results_of(planned, 0.8)
+        record = Record(planned.line, [{"seconds": 1.0}], True, configs_of(planned))
+        (planned.folder / "run.json").write_text(json.dumps(vars(record)))
+    parts: list[dict[str, list[Value]]] = [{}, {"seed": [3]}]
+    for only in parts:
+        sweep(steps, output, {"seed": [3, 4]}, only=only)
+        rows = list(csv.DictReader((output / "runs.csv").open()))
+        assert [(row["seed"], row["agent"]) for row in rows] == [(s, a) for s in "34" for a in ("base", "steered")]
+    config.write_text("n_episodes: 41\n")
+    before = (output / "provenance.json").read_bytes()
+    with pytest.raises(UserError, match=r"begun with another .*judge\.yaml"):
+        sweep(steps, output, {"seed": [3, 4]})
+    assert (output / "provenance.json").read_bytes() == before
+
+
+def test_a_sweep_refuses_what_would_say_nothing_or_something_else(tmp_path: Path) -> None:
+    steps = {"result": Step("evaluate --checkpoint x --n_episodes {episodes}")}
+    with pytest.raises(UserError, match="'episodes' is a column of the sweep's tables"):
+        sweep(steps, tmp_path, {"episodes": [50, 200]})
+    with pytest.raises(UserError, match="has no run"):
+        sweep({"result": Step("evaluate --checkpoint x --seed {seed}")}, tmp_path, {"seed": []})
+    (tmp_path / "provenance.json").write_text(json.dumps({"starts": [], "changed": {"model.lr": 0.1}}))
+    with pytest.raises(UserError, match="a run that is no sweep"):
+        sweep({"result": Step("evaluate --checkpoint x")}, tmp_path)
 
 
 def test_a_program_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
@@ -341,7 +379,7 @@ def test_a_mistaken_run_fails_at_once_and_those_after_it_are_skipped(tmp_path: P
     sweep = start(file)
     said, _ = sweep.communicate(timeout=400)
     assert sweep.returncode == 2, said
-    assert "failed   bc/seed=0 (its line is a mistake)" in said
+    assert "failed   bc/seed=0 (refused, its log says why)" in said
     assert "skipped  result/seed=0 (after bc/seed=0)" in said
     assert "1 of 2 runs failed and 1 were skipped" in said
     assert "nowhere.safetensors" in said.splitlines()[-1]
