@@ -271,8 +271,8 @@ def toy_sweep(folder: Path, data: Path, output: Path) -> Path:
         Path("unused"),
         data,
         data__obs_keys=json.dumps(list(KEYS)),
-        trainer__max_epochs=40,
-        trainer__check_val_every_n_epoch=40,
+        trainer__max_epochs=300,
+        trainer__check_val_every_n_epoch=300,
         trainer__default_root_dir=folder,
     )
     kept = [flag for flag in flags if not flag.startswith("--best.dirpath")]
