@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
 from common.number_types import NonNegativeInt
-from sweeps.plan import PlannedRun, Step, Value
+from sweeps.plan import PlannedRun, Step, Value, grid_points, plan
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,8 +38,6 @@ def sweep(
         retries: further attempts at a run that died.
         dry_run: print the lines, and run nothing.
     """
-    from sweeps.plan import grid_points, plan
-
     every = plan(steps, grid_points(grid or {}, points or [], {}), output, extra)
     runs = plan(steps, grid_points(grid or {}, points or [], only or {}), output, extra)
     if not runs:
@@ -71,7 +69,7 @@ def _play(
         if known.is_file() and "steps" not in json.loads(known.read_text())["changed"]:
             raise UserError(f"{output} holds a run that is no sweep: give the sweep another --output.")
         states_at_start(runs)  # refuses, before anything is written
-        write_provenance(output, settings, goes_on=(output / FILE).is_file())
+        write_provenance(output, settings, goes_on=known.is_file())
         with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task("runs", total=len(runs))
 
