@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class NoiseNetwork(nn.Module):
@@ -72,10 +73,7 @@ class MLPNoiseNetwork(NoiseNetwork):
         time_dim: int = 128,
     ) -> None:
         super().__init__()
-        if time_dim < 4 or time_dim % 2:
-            raise ValueError(f"time_dim is {time_dim}: expected an even number, at least 4")
-        if any(hidden < 1 for hidden in hidden_dims):
-            raise ValueError(f"hidden_dims is {list(hidden_dims)}: expected widths of at least 1")
+        _check_sizes(hidden_dims, time_dim)
         self.register_buffer("time_table", sinusoidal_table(num_train_timesteps, time_dim), persistent=False)
         layers: list[nn.Module] = []
         width = pred_horizon * action_dim + obs_dim + time_dim
@@ -88,3 +86,89 @@ class MLPNoiseNetwork(NoiseNetwork):
         time = self.get_buffer("time_table")[timestep]  # (B, time_dim): a gather, not 64 sines per sample
         features = torch.cat([noisy_actions.flatten(1), obs, time], dim=-1)
         return self.layers(features).view_as(noisy_actions)
+
+
+class EnsembleLinear(nn.Module):
+    """One ``nn.Linear`` per member, as one batched product: (members, B, in) -> (members, B, out)."""
+
+    def __init__(self, members: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        bound = in_features**-0.5  # as nn.Linear begins
+        self.weight = nn.Parameter(torch.empty(members, in_features, out_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, 1, out_features).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class EnsembleLayerNorm(nn.Module):
+    """One ``nn.LayerNorm`` per member: (members, B, features)."""
+
+    def __init__(self, members: int, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(members, 1, features))
+        self.bias = nn.Parameter(torch.zeros(members, 1, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
+
+
+class MLPEnsemble(NoiseNetwork):
+    """Several ``MLPNoiseNetwork``, each trained on batches of its own; what they predict is averaged.
+
+    What a network makes of states that its data hardly hold is mostly an accident of its start and its batches, and
+    such accidents average out (deep ensembles: Lakshminarayanan et al. 2017).
+
+    A batch in training mode is dealt out: row i trains member i % ``members`` alone. So ``members`` times the batch
+    size gives each of them the batch that a single network would have had. In eval mode all rows go through all.
+
+    Args:
+        obs_dim: size of the flat observation.
+        action_dim: size of one action.
+        pred_horizon: actions per chunk.
+        num_train_timesteps: length of the diffusion schedule, the rows of the time embedding.
+        members: how many networks.
+        hidden_dims: width of each hidden layer of a member.
+        time_dim: size of the sinusoidal time embedding; even, at least 4.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        pred_horizon: int,
+        num_train_timesteps: int = 100,
+        members: int = 5,
+        hidden_dims: Sequence[int] = (512, 512, 512),
+        time_dim: int = 128,
+    ) -> None:
+        super().__init__()
+        _check_sizes(hidden_dims, time_dim)
+        if members < 1:
+            raise ValueError(f"members is {members}: expected at least 1")
+        self.members = members
+        self.register_buffer("time_table", sinusoidal_table(num_train_timesteps, time_dim), persistent=False)
+        layers: list[nn.Module] = []
+        width = pred_horizon * action_dim + obs_dim + time_dim
+        for hidden in hidden_dims:
+            layers += [EnsembleLinear(members, width, hidden), EnsembleLayerNorm(members, hidden), Mish()]
+            width = hidden
+        self.layers = nn.Sequential(*layers, EnsembleLinear(members, width, pred_horizon * action_dim))
+
+    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
+        time = self.get_buffer("time_table")[timestep]
+        features = torch.cat([noisy_actions.flatten(1), obs, time], dim=-1)
+        if not self.training:
+            predicted = self.layers(features.expand(self.members, *features.shape)).mean(0)
+            return predicted.view_as(noisy_actions)
+        rows = len(features)
+        filled = functional.pad(features, (0, 0, 0, -rows % self.members))
+        dealt = filled.view(-1, self.members, filled.shape[-1]).transpose(0, 1)
+        return self.layers(dealt).transpose(0, 1).flatten(0, 1)[:rows].view_as(noisy_actions)
+
+
+def _check_sizes(hidden_dims: Sequence[int], time_dim: int) -> None:
+    if time_dim < 4 or time_dim % 2:
+        raise ValueError(f"time_dim is {time_dim}: expected an even number, at least 4")
+    if any(hidden < 1 for hidden in hidden_dims):
+        raise ValueError(f"hidden_dims is {list(hidden_dims)}: expected widths of at least 1")
