@@ -22,13 +22,15 @@ class Header(Protocol):
     FILES: str  # Robomimic's name of the data files of this version
     RECORDED_KEYS: tuple[str, ...]  # the low-dim observations of these files
     OBJECT_LAYOUT: ObjectLayout
-    CONTROLLERS: tuple[str, ...]  # what the "type" of controller_configs may be
 
     def records(self, env_version: str) -> bool:
         """Whether files that state ``env_version`` were recorded by this version."""
 
     def env_args(self, env_name: str, robots: int = 1) -> dict[str, Any]:
         """What the header of Robomimic's low-dim file says for the environment ``env_name`` with so many Pandas."""
+
+    def controller_fault(self, controller: dict[str, Any]) -> str | None:
+        """What a robot's controller settings hold that this version does not take, or lack that it needs, in words."""
 
 
 def osc_pose() -> dict[str, Any]:
@@ -55,6 +57,22 @@ def osc_pose() -> dict[str, Any]:
         "interpolation": None,
         "ramp_ratio": 0.2,
     }
+
+
+def part_fault(where: str, part: dict[str, Any], kinds: tuple[str, ...]) -> str | None:
+    """What a controller of one part of the robot has for a ``type``, or for the ranges of OSC_POSE, that cannot be."""
+    kind = part.get("type")
+    if kind not in kinds:
+        return f"{where} is of the type {kind!r}, expected one of {', '.join(kinds)} (other versions have others)"
+    # robosuite takes any count of these and stumbles, if at all, over the first action.
+    for key in (
+        ("kp", "damping_ratio", "input_max", "input_min", "output_max", "output_min") if kind == "OSC_POSE" else ()
+    ):
+        values = part.get(key, 1)
+        listed = values if isinstance(values, list) and len(values) == 6 else [values]
+        if not all(isinstance(value, int | float) for value in listed):
+            return f"{where} has the {key} {values!r}, expected a number or six of them"
+    return None
 
 
 def low_dim_env_args(

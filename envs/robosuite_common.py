@@ -96,12 +96,22 @@ def make_env(env_args: dict[str, Any]) -> MujocoEnv:
     # Robomimic's converter repeats the name among the arguments.
     kwargs = {key: value for key, value in env_args.get("env_kwargs", {}).items() if key != "env_name"}
     if fault := _fault_of(name, kwargs):
-        raise UserError(
-            f"{header().SIMULATES} cannot build {name} from the data file's env_args: {fault}. Mend the attribute "
-            f"'env_args' of its group 'data'; without it, the settings of {header().FILES} for the task that you name "
-            "are used."
-        )
-    return robosuite.make(name, **(deepcopy(kwargs) | _HEADLESS))
+        raise _cannot_build(name, fault)
+    try:
+        return robosuite.make(name, **(deepcopy(kwargs) | _HEADLESS))
+    except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Of a setting too rare to be asked for above; its own settings are not at fault.
+        if kwargs == header().env_args(name, len(kwargs["robots"]))["env_kwargs"]:
+            raise
+        raise _cannot_build(name, f"it says {type(error).__name__}: {error}") from error
+
+
+def _cannot_build(name: str, fault: str) -> UserError:
+    return UserError(
+        f"{header().SIMULATES} cannot build {name} from the data file's env_args: {fault}. Mend the attribute "
+        f"'env_args' of its group 'data'; without it, the settings of {header().FILES} for the task that you name "
+        "are used."
+    )
 
 
 def _fault_of(name: str, kwargs: dict[str, Any]) -> str | None:
@@ -118,11 +128,13 @@ def _fault_of(name: str, kwargs: dict[str, Any]) -> str | None:
     if not names or not all(isinstance(robot, str) and robot in robosuite.ALL_ROBOTS for robot in names):
         return f"env_kwargs name the robots {robots!r}, expected a list of {', '.join(robosuite.ALL_ROBOTS)}"
     controllers = kwargs.get("controller_configs")
+    if isinstance(controllers, list) and len(controllers) < len(names):
+        return f"env_kwargs have {len(controllers)} controller_configs for {len(names)} robots"
     for controller in controllers if isinstance(controllers, list) else [controllers]:
-        kind = controller.get("type") if isinstance(controller, dict) else controller
-        known_kinds = header().CONTROLLERS
-        if kind is not None and not (isinstance(kind, str) and kind in known_kinds):
-            return f"its controller is {kind!r}, expected one of {', '.join(known_kinds)} (other versions have others)"
+        if controller is not None and not isinstance(controller, dict):
+            return f"its controller is {controller!r}, expected its settings"
+        if controller is not None and (fault := header().controller_fault(controller)):
+            return fault
     return None
 
 

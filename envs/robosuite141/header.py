@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from envs.header import ObjectLayout, low_dim_env_args, osc_pose
+from envs.header import ObjectLayout, low_dim_env_args, osc_pose, part_fault
 
 SIMULATES = "robosuite 1.4.1"
 SETUP = "make setup"
@@ -22,7 +22,7 @@ RECORDED_KEYS = (
     "robot0_joint_vel",
 )
 OBJECT_LAYOUT = ObjectLayout(pose_in_hand_first=False, difference_from_hand=False, relation_lags=False)
-CONTROLLERS = ("JOINT_VELOCITY", "JOINT_TORQUE", "JOINT_POSITION", "OSC_POSITION", "OSC_POSE", "IK_POSE")
+_CONTROLLERS = ("JOINT_VELOCITY", "JOINT_TORQUE", "JOINT_POSITION", "OSC_POSITION", "OSC_POSE", "IK_POSE")
 
 
 def records(env_version: str) -> bool:
@@ -33,3 +33,7 @@ def records(env_version: str) -> bool:
 def env_args(env_name: str, robots: int = 1) -> dict[str, Any]:
     """The header of ``low_dim_v141.hdf5``."""
     return low_dim_env_args(env_name, "1.4.1", robots, osc_pose())
+
+
+def controller_fault(controller: dict[str, Any]) -> str | None:
+    return part_fault("its controller", controller, _CONTROLLERS)
