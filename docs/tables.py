@@ -103,17 +103,80 @@ def steered() -> str:
     )
 
 
-def human() -> str:
+HUMAN_REPORTS = {
+    "ensemble, REPORT": "`fast.yaml` and `human.yaml`: eight networks of 3 x 256, averaged",
+    "fast6d, REPORT": "one network of 3 x 512 in their place",
+    "full recipe, REPORT, last weights": "the full recipe: the noise, one network of 3 x 1024, 3,000 epochs",
+}
+
+
+def _human_reports(*more: Callable[[Row], str]) -> list[list[str]]:
     figures = rows("docs/results/bc_human.csv")
-    first, *others = (row for row in figures if row["run"] == "fast6d, REPORT")
-    full = next(row for row in figures if row["run"] == "full recipe, REPORT, last weights")
+    return [
+        [
+            name if row["training_seed"] == "0" else "",
+            row["training_seed"],
+            count(row["updates"]),
+            f"**{percent(row)}**" if run.startswith("ensemble") else percent(row),
+            percents(row),
+            *(cell(row) for cell in more),
+        ]
+        for run, name in HUMAN_REPORTS.items()
+        for row in sorted((row for row in figures if row["run"] == run), key=lambda row: row["training_seed"])
+    ]
+
+
+def human() -> str:
+    return table(["recipe", "training seed", "gradient steps", "success", "95 % interval"], *_human_reports())
+
+
+def human_in_full() -> str:
+    found = _human_reports(
+        lambda row: "200" if "all 200" in row["data"] else "180",
+        lambda row: f"{float(row['mean_length_of_successes']):.0f}",
+    )
+    head = ["recipe", "training seed", "updates", "success", "95 % interval", "demonstrations", "length of a success"]
+    return table(head, *found)
+
+
+def human_ensembles() -> str:
     named = {
-        "`fast.yaml` and `human.yaml`: the clean chunk, 6D rotations, half the noise": first,
-        **{f"the same, training seed {row['training_seed']}": row for row in others},
-        "the full recipe: the noise, 3 x 1024, 3,000 epochs, its last weights": full,
+        "fast6d, 400 episodes": "one of 3 x 512",
+        "fast6d, seeds 0 to 2 averaged": "three of 3 x 512",
+        "all demonstrations, seeds 10 to 12 averaged": "three of 3 x 512, three other seeds",
+        "ensemble": "**eight of 3 x 256** (`human.yaml`)",
+        "ensemble, seeds 0 and 1 together": "sixteen of 3 x 256",
+        "full recipe, epochs 600, 1800, 3000 averaged": "three checkpoints of one run of the full recipe",
     }
-    found = [[name, count(row["updates"]), percent(row), percents(row)] for name, row in named.items()]
-    return table(["recipe", "gradient steps", "success", "95 % interval"], *found)
+    figures = {
+        row["run"]: row
+        for row in rows("docs/results/bc_human.csv")
+        if row["episodes"] == "400" and float(row["noise_scale"]) == 0.5
+    }
+    found = [
+        [
+            name,
+            "all 200" if "all 200" in figures[run]["data"] else "180",
+            count(figures[run]["updates"]),
+            rate(figures[run]["success"]),
+            interval(figures[run]),
+            f"{float(figures[run]['mean_length']):.0f}",
+        ]
+        for run, name in named.items()
+    ]
+    return table(["networks", "demonstrations", "updates of each", "success", "interval", "mean length"], *found)
+
+
+def human_listening() -> str:
+    found = [
+        [
+            row["policy"],
+            rate(row["spread"]),
+            *(percent(row | {"success": row[key]}) for key in ("success", "some_draw_succeeds", "all_succeed")),
+        ]
+        for row in rows("docs/results/human_listening.csv")
+    ]
+    return table(["policy", "spread", "success", "states that some draw solves", "that all solve"], *found)
 
 
 def shipped() -> str:
@@ -202,7 +265,19 @@ def _kind(row: Row, bold: bool = False) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
-        *(scripted, scripted_in_full, steered, human, shipped, shipped_lift, recipe, by_updates),
+        *(
+            scripted,
+            scripted_in_full,
+            steered,
+            human,
+            human_in_full,
+            human_ensembles,
+            human_listening,
+            shipped,
+            shipped_lift,
+            recipe,
+            by_updates,
+        ),
         *(dsrl_lift, dsrl_can, dsrl_square),
     )
 }

@@ -56,6 +56,17 @@ def run(path: Path, **inputs: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     return session.run(None, inputs)[0], session.get_modelmeta().custom_metadata_map
 
 
+def test_the_graph_of_an_ensemble(tmp_path: Path) -> None:
+    network = NetworkConfig("policies.networks.MLPEnsemble", {"members": 3, "hidden_dims": [32, 32]})
+    ensemble = DiffusionPolicy(PolicySpec({"state": 5}, 3, 2, network)).eval()
+    ensemble.save(tmp_path / "policy.safetensors")
+    export(tmp_path / "policy.safetensors", tmp_path / "ensemble.onnx")
+    obs, noise = 2 * torch.rand(N, 5) - 1, torch.randn(N, 2, 3)
+    actions, _ = run(tmp_path / "ensemble.onnx", obs=obs.numpy(), noise=noise.numpy())
+    with torch.inference_mode():
+        np.testing.assert_allclose(actions, ensemble.decode(obs, noise), atol=1e-5)
+
+
 def test_the_graph_decodes_as_the_policy_does(policy: tuple[Path, DiffusionPolicy], tmp_path: Path) -> None:
     path, torch_policy = policy
     export(path, tmp_path / "five.onnx", ddim_steps=5)
