@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/results.md", "pretrained/README.md")
+PAGES = ("README.md", "docs/results.md", "docs/simulation.md", "pretrained/README.md")
 MARKED = re.compile(r"^<!-- table (\w+) -->\n(?:\|.*\n)*", re.MULTILINE)
 
 Row = dict[str, str]
@@ -190,6 +190,14 @@ def shipped_lift() -> str:
     return table(["Lift", "success", "95 % interval"], *found)
 
 
+def robosuite15() -> str:
+    lines = [
+        [row["task"], row["who"], count(row["episodes"]), f"**{percent(row)}**", percents(row), row["mean_length"]]
+        for row in rows("docs/results/robosuite15.csv")
+    ]
+    return table(["task", "who", "episodes", "success", "95 % interval", "mean length"], *lines)
+
+
 def recipe() -> str:
     named = {
         "base": "base",
@@ -278,7 +286,7 @@ TABLES: dict[str, Callable[[], str]] = {
             recipe,
             by_updates,
         ),
-        *(dsrl_lift, dsrl_can, dsrl_square),
+        *(dsrl_lift, dsrl_can, dsrl_square, robosuite15),
     )
 }
 
