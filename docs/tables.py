@@ -9,8 +9,10 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/results.md", "docs/simulation.md", "pretrained/README.md")
+PAGES = ("README.md", "docs/data.md", "docs/results.md", "docs/simulation.md", "pretrained/README.md")
 MARKED = re.compile(r"^<!-- table (\w+) -->\n(?:\|.*\n)*", re.MULTILINE)
 
 Row = dict[str, str]
@@ -190,6 +192,23 @@ def shipped_lift() -> str:
     return table(["Lift", "success", "95 % interval"], *found)
 
 
+def files_and_commands() -> str:
+    """A line per kind of file; a cell that depends on the version says so, a refusal has its name."""
+    found = yaml.safe_load((ROOT / "docs/results/files_and_commands.yaml").read_text())
+    lines = []
+    for name, row in found["files"].items():
+        versions = {"": row["both"]} if "both" in row else {release: row[release] for release in ("1.4.1", "1.5.2")}
+        cells = []
+        for command in found["commands"]:
+            said = {
+                on: what if isinstance(what, str) else what.get(command, what["rest"]) for on, what in versions.items()
+            }
+            same = len(set(said.values())) == 1
+            cells.append(next(iter(said.values())) if same else "; ".join(f"{on}: {what}" for on, what in said.items()))
+        lines.append([name, *cells])
+    return table(["file", *(re.sub(r"^\w+", r"`\g<0>`", command) for command in found["commands"])], *lines)
+
+
 def robosuite15() -> str:
     lines = [
         [row["task"], row["who"], count(row["episodes"]), f"**{percent(row)}**", percents(row), row["mean_length"]]
@@ -286,7 +305,7 @@ TABLES: dict[str, Callable[[], str]] = {
             recipe,
             by_updates,
         ),
-        *(dsrl_lift, dsrl_can, dsrl_square, robosuite15),
+        *(dsrl_lift, dsrl_can, dsrl_square, robosuite15, files_and_commands),
     )
 }
 

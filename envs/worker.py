@@ -93,6 +93,15 @@ def serve(connection: Connection) -> None:
     """
     spec, n_envs = connection.recv()
     simulations: list[Simulation] = []
+    try:
+        _answer(connection, spec, n_envs, simulations)
+    finally:
+        if spec.render_size is not None:  # a GL context is freed by the thread that made it
+            for simulation in simulations:
+                simulation.call("close", ())
+
+
+def _answer(connection: Connection, spec: EnvSpec, n_envs: int, simulations: list[Simulation]) -> None:
     while True:
         slot = -1
         try:
