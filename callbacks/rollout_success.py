@@ -94,7 +94,8 @@ class RolloutSuccess(Callback):
         """The environments, built once; whatever the simulator or the policy's dimensions refuse is refused here."""
         if self._pool is None:
             workers = max(1, available_cpus() // _ranks_on_these_cpus(trainer))
-            self._pool = EnvPool(self._env_spec(module), self.n_envs, workers)
+            mine = -(-self.n_episodes // trainer.world_size)
+            self._pool = EnvPool(self._env_spec(module), self.n_envs, workers, mine)
             check_fits(module.policy.spec, self._pool)
         return self._pool
 

@@ -1,6 +1,7 @@
 """`dsrl`: steer a frozen diffusion policy by SAC in its noise space."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -118,9 +119,14 @@ def steer(
         )
         config = dataclasses.replace(config, task=name, env=env)
         env_spec = dataclasses.replace(env_spec, horizon=env.horizon or env_spec.horizon)
-        # Judging fills its own, larger pool: its episodes do not wait for one another, as a learner's steps do.
-        with EnvPool(env_spec, env.n_envs) as pool, EnvPool(env_spec) as judges:
+        judged = config.evaluation
+        at_once = max(judged.episodes, judged.report_episodes, judged.constant_candidates)
+        with contextlib.ExitStack() as opened:
+            pool = judges = opened.enter_context(EnvPool(env_spec, env.n_envs))
             check_fits(policy.spec, pool)
+            # Judging fills its own, larger pool: its episodes do not wait for one another, as a learner's steps do.
+            if at_once > pool.n_envs:
+                judges = opened.enter_context(EnvPool(env_spec, episodes=at_once))
             formats: list[LogFormat] = ["tensorboard"] if log_formats is None else log_formats
             trainer = Trainer(policy, pool, config, folder, resume, device, judges, formats)
             # A --resume with other settings has been refused by now.

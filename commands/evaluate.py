@@ -61,7 +61,7 @@ def evaluate(
             raise UserError(f"--output is {output}: expected a name that ends in .json")
         check_writable(output)  # a path that cannot be written should not cost an evaluation
     documents: dict[str, dict[str, Any]] = {}
-    with EnvPool(env_spec, n_envs) as pool:
+    with EnvPool(env_spec, n_envs, episodes=n_episodes) as pool:
         check_fits(policy.spec, pool)
         for label, agent in agents.items():
             evaluation = evaluate_agent(agent, pool, seed, n_episodes, label)

@@ -54,12 +54,15 @@ class EnvPool:
     program's main module, ignore Ctrl-C, and end when this process does, however it ends.
     """
 
-    def __init__(self, spec: EnvSpec, n_envs: int | None = None, n_workers: int | None = None) -> None:
+    def __init__(
+        self, spec: EnvSpec, n_envs: int | None = None, n_workers: int | None = None, episodes: int | None = None
+    ) -> None:
         """
         Args:
             spec: what to simulate.
             n_envs: number of environments; None: eight per process, at most 32.
             n_workers: number of processes, at most one per environment; None: one per CPU that this process may use.
+            episodes: how many will be played; environments beyond them would have nothing to do, and are not built.
 
         Raises:
             UserError: the environments cannot be built as asked.
@@ -70,6 +73,8 @@ class EnvPool:
         most_workers = n_workers or available_cpus()
         self.spec = spec
         self.n_envs = n_envs if n_envs is not None else min(_ENVS_PER_WORKER * most_workers, _MOST_ENVS)
+        if episodes is not None:
+            self.n_envs = max(1, min(self.n_envs, episodes))
         workers = self.n_workers = min(most_workers, self.n_envs)
         self._pending: set[int] = set()
         self._workers: list[_Worker] = []

@@ -1,6 +1,9 @@
 """The dsrl command in the real simulator: a whole run, what it leaves behind, and a user's mistakes."""
 
+import contextlib
+import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +17,7 @@ from common.errors import UserError
 from common.lock import run_lock
 from dsrl.archive import read_steering
 from dsrl.config import DSRLConfig, EnvConfig, EvalConfig, WarmStartConfig
-from dsrl.learners import LEARNERS
-from envs.pool import available_cpus
+from dsrl.learners.prior import PriorConfig
 from envs.tasks import default_env_args
 from policies import DiffusionPolicy, PolicySpec
 from policies.schedule import DiffusionConfig
@@ -40,14 +42,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(
-    checkpoint: Path,
-    output: Path,
-    algorithm: str = "prior",
-    train_steps: int = 80,
-    resume: bool = False,
-    utd: int = 1,
-) -> None:
+def run(checkpoint: Path, output: Path, train_steps: int = 80, resume: bool = False, utd: int = 1) -> None:
     config = DSRLConfig(
         task="lift",
         action_magnitude=2.0,
@@ -55,7 +50,7 @@ def run(
         initial_steps=80,
         train_steps=train_steps,
         utd=utd,
-        learner=LEARNERS[algorithm].config_type(hidden_sizes=[16], batch_size=8, buffer_size=1000),
+        learner=PriorConfig(hidden_sizes=[16], batch_size=8, buffer_size=1000),
         env=EnvConfig(horizon=20),
         warm_start=WarmStartConfig(noise_scales=[1.0, 0.5], critic_updates=2),
         evaluation=EvalConfig(every=80, episodes=2, report_episodes=2, constant_candidates=2, constant_steps=40),
@@ -63,11 +58,20 @@ def run(
     steer(config, checkpoint, output, resume, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def finished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder of a finished run on a machine of one CPU, and what it printed."""
+    folder, said = tmp_path_factory.mktemp("run") / "run", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr("envs.pool.available_cpus", lambda: 1)
+        run(checkpoint, folder)
+    return folder, said.getvalue()
+
+
 def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = tmp_path / "run"
-    run(checkpoint, output)
+    output = shutil.copytree(finished[0], tmp_path / "run")
     assert {path.name for path in output.iterdir()} == {
         ".lock",
         "config.yaml",
@@ -81,17 +85,17 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     }
     report = json.loads((output / "report.json").read_text())["agents"]
     assert {"base, w ~ N(0, I)", "base, w = 0", "base, best constant w", "steered, actor's mean"} <= set(report)
-    assert "warm start, w ~ 0.5 N(0, I): success" in capsys.readouterr().out
+    assert "warm start, w ~ 0.5 N(0, I): success" in finished[1]
     config = yaml.safe_load((output / "config.yaml").read_text())
     assert config["learner"]["algorithm"] == "prior"
-    assert config["env"]["n_envs"] == available_cpus(), "as many, wherever it is resumed"
+    assert config["env"]["n_envs"] == 1, "as many as CPUs, wherever it is resumed"
     assert read_steering(output / "sac_best.zip").config.env.horizon == 20, "whatever the task's is by then"
     with pytest.raises(UserError, match="utd 1 -> 2"):
         run(checkpoint, output, resume=True, utd=2)
     assert yaml.safe_load((output / "config.yaml").read_text()) == config, "a refused resume leaves it alone"
     with pytest.raises(UserError, match="holds a run already"):
         run(checkpoint, output)
-    monkeypatch.setattr("envs.pool.available_cpus", lambda: available_cpus() + 1)
+    monkeypatch.setattr("envs.pool.available_cpus", lambda: 2)
     run(checkpoint, output, train_steps=160, resume=True)
     assert yaml.safe_load((output / "config.yaml").read_text())["env"] == config["env"], "as many on another machine"
     assert (output / "metrics.csv").read_text().count("\n") > 3
@@ -102,7 +106,7 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     assert "resumed by" in page
     assert "Initial states: base" in page
     evaluate(
-        checkpoint, sac=output / "sac_best.zip", n_episodes=2, n_envs=2, horizon=20, output=tmp_path / "results.json"
+        checkpoint, sac=output / "sac_best.zip", n_episodes=2, n_envs=1, horizon=20, output=tmp_path / "results.json"
     )
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["sac"]["path"] == str(output / "sac_best.zip")
@@ -113,10 +117,13 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_the_steered_policy_is_judged_by_the_actor_the_steps_and_the_horizon_it_was_kept_for(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+    checkpoint: Path,
+    finished: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    deterministic: bool,
 ) -> None:
-    run(checkpoint, tmp_path / "run")
-    archive = tmp_path / "run/sac_best.zip"
+    archive = finished[0] / "sac_best.zip"
     steering = read_steering(archive)
     steering = replace(steering, deterministic_is_better=deterministic, config=replace(steering.config, ddim_steps=1))
     monkeypatch.setattr("dsrl.archive.read_steering", lambda path: steering)
@@ -132,11 +139,6 @@ def test_the_steered_policy_is_judged_by_the_actor_the_steps_and_the_horizon_it_
 def test_a_seed_that_generators_cannot_take_is_refused(checkpoint: Path, tmp_path: Path, seed: int) -> None:
     with pytest.raises(UserError, match=f"--seed is {seed}: expected 0 to 4294967295"):
         steer(DSRLConfig(seed=seed), checkpoint, tmp_path / "run")
-
-
-def test_noise_aliasing_runs_in_the_simulator(checkpoint: Path, tmp_path: Path) -> None:
-    run(checkpoint, tmp_path, "na")
-    assert (tmp_path / "sac_best.zip").is_file()
 
 
 def test_a_checkpoint_of_another_task_is_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -128,12 +128,12 @@ def test_minibatches_hold_the_asked_share(data: Path, tmp_path: Path, fraction: 
 
 @pytest.mark.parametrize("algorithm", ["prior", "na"])
 def test_a_run_with_demonstrations_resumes_exactly(data: Path, algorithm: str, tmp_path: Path) -> None:
-    config = settings(algorithm, train_steps=400)
+    config = settings(algorithm, train_steps=200)
     config.demonstrations = DemonstrationsConfig(str(data), fraction=0.5)
     trainer(config, tmp_path / "whole").run()
-    config.train_steps = 200
+    config.train_steps = 100
     trainer(config, tmp_path / "parts").run()
-    config.train_steps = 400
+    config.train_steps = 200
     shutil.copy(data, tmp_path / "moved.hdf5")
     config.demonstrations.path = str(tmp_path / "moved.hdf5")
     trainer(config, tmp_path / "parts", resume=True).run()
@@ -143,7 +143,7 @@ def test_a_run_with_demonstrations_resumes_exactly(data: Path, algorithm: str, t
 @pytest.mark.parametrize("other", ["other content", None])
 def test_resume_refuses_other_demonstrations(data: Path, tmp_path: Path, other: str | None) -> None:
     path = shutil.copy(data, tmp_path / "data.hdf5")
-    config = settings(train_steps=200)
+    config = settings(train_steps=0)
     config.demonstrations = DemonstrationsConfig(str(path))
     trainer(config, tmp_path / "run").run()
     if other is None:

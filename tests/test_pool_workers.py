@@ -25,7 +25,7 @@ STILL = np.zeros((2, 7))
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[EnvPool]:
-    with EnvPool(SPEC, n_envs=3, n_workers=2) as pool:
+    with EnvPool(SPEC, n_envs=8, n_workers=2, episodes=3) as pool:
         yield pool
 
 

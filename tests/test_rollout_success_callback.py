@@ -95,7 +95,9 @@ class NoSimulator:
 
     obs_dims, action_dim = LIFT_DIMS, 7
 
-    def __init__(self, spec: EnvSpec, n_envs: int | None = None, n_workers: int | None = None) -> None:
+    def __init__(
+        self, spec: EnvSpec, n_envs: int | None = None, n_workers: int | None = None, episodes: int | None = None
+    ) -> None:
         pass
 
     def close(self) -> None:

@@ -159,11 +159,13 @@ class ForkServer:
 
 
 SERVER = """
-import json, os, sys, traceback
+import gc, json, os, sys, traceback
 import torch
 torch.set_num_threads(1)
 import cli, commands.train, commands.export, commands.evaluate, commands.record
+import torch.utils.tensorboard  # every line's parser looks at its logger
 from commands.front_door import run
+gc.freeze()  # what is imported is never garbage
 
 for line in sys.stdin:
     question = json.loads(line)
