@@ -19,11 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from commands.simulation import agents_of, horizon_of, load_checkpoint, steps_of
+from commands.simulation import players
 from common.files import sha256_of
 from envs.pool import EnvPool
 from rollouts.evaluation import evaluate_agent
-from rollouts.simulation import simulation_of
 
 FOLDER = Path(__file__).parents[1] / "pretrained"
 FIGURES = FOLDER / "figures.csv"
@@ -73,11 +72,11 @@ def main() -> None:
         sac = judged if row["agent"] == "steered" else None
         if sha256_of(judged) != row["sha256"]:
             sys.exit(f"{judged} is not the file that {FIGURES} speaks of: its SHA-256 is {sha256_of(judged)}")
-        policy = load_checkpoint(judged.with_name("policy.safetensors"))
-        agent = agents_of(policy, sac, steps_of(policy, sac, None), None)[row["agent"]]
-        with EnvPool(simulation_of(policy.spec, None, horizon_of(sac, None))[1]) as pool:
-            n_episodes = options.n_episodes or int(row["episodes"])
-            found = evaluate_agent(agent, pool, int(row["seed"]), n_episodes, f"{row['policy']} {row['agent']}")
+        _, agents, _, _, env_spec = players(judged.with_name("policy.safetensors"), sac)
+        n_episodes = options.n_episodes or int(row["episodes"])
+        with EnvPool(env_spec, episodes=n_episodes) as pool:
+            label = f"{row['policy']} {row['agent']}"
+            found = evaluate_agent(agents[row["agent"]], pool, int(row["seed"]), n_episodes, label)
         low, high = found.ci95
         fits = low <= float(row["success"]) <= high
         outside += not fits

@@ -6,14 +6,14 @@ from typing import Any
 
 from commands.first_words import say_next
 from commands.report import say_written
-from commands.simulation import agents_of, check_seed, horizon_of, load_checkpoint, steps_of
+from commands.simulation import check_seed, players
 from common.errors import UserError
 from common.files import atomic_path, check_writable, sha256_of
 from common.provenance import provenance
 from envs.pool import EnvPool
 from rollouts.evaluation import evaluate_agent
 from rollouts.placement import object_locator
-from rollouts.simulation import check_fits, simulation_of
+from rollouts.simulation import check_fits
 
 
 def evaluate(
@@ -52,10 +52,9 @@ def evaluate(
     if noise_scale is not None and noise_scale < 0:
         raise UserError(f"--noise_scale is {noise_scale}: expected 0 or more")
     check_seed(seed)
-    policy = load_checkpoint(checkpoint, ddim_steps, network_module)
-    steps = steps_of(policy, sac, ddim_steps)
-    agents = agents_of(policy, sac, steps, noise_scale)
-    name, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon))
+    policy, agents, steps, name, env_spec = players(
+        checkpoint, sac, ddim_steps, noise_scale, horizon, task, network_module
+    )
     if output is not None:
         if output.suffix != ".json":
             raise UserError(f"--output is {output}: expected a name that ends in .json")
@@ -72,7 +71,7 @@ def evaluate(
 
         judged = documents["steered" if sac else "base"]
         header = {
-            "task": name or env_spec.env_args["env_name"],
+            "task": name,
             "checkpoint": {"path": str(checkpoint), "sha256": sha256_of(checkpoint), "weights": policy.spec.weights},
             "sac": {"path": str(sac), "sha256": sha256_of(sac)} if sac else None,
             "actor": getattr(agents.get("steered"), "kind", None),  # of the steered policy: its mean, or draws

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from commands.first_words import say_next
-from commands.simulation import agents_of, check_seed, horizon_of, load_checkpoint, steps_of
+from commands.simulation import check_seed, players
 from common.errors import UserError
 from envs.pool import Capture, EnvPool
 from rollouts.agents import NoiseAgent, NoiseRecorder
 from rollouts.loop import run_episodes
 from rollouts.recording import Take, write_animation, write_video
-from rollouts.simulation import check_fits, simulation_of
+from rollouts.simulation import check_fits
 
 
 def record(
@@ -61,14 +61,14 @@ def record(
         raise UserError("--noise_scale is the base policy's, which --sac alone does not show: give --compare too")
     check_size(size)
     check_seed(seed)
-    policy = load_checkpoint(checkpoint, ddim_steps, network_module)
-    agents = agents_of(policy, sac, steps_of(policy, sac, ddim_steps), noise_scale)
+    policy, agents, _, name, env_spec = players(
+        checkpoint, sac, ddim_steps, noise_scale, horizon, task, network_module, render_size=(size, size)
+    )
     shown = agents if compare else dict([list(agents.items())[-1]])
-    name, env_spec = simulation_of(policy.spec, task, horizon_of(sac, horizon), render_size=(size, size))
     episodes = range(first, first + n_episodes)
     with EnvPool(env_spec, n_envs=1) as pool:
         check_fits(policy.spec, pool)
-        for index, takes in play(shown, pool, seed, episodes, name or env_spec.env_args["env_name"]):
+        for index, takes in play(shown, pool, seed, episodes, name):
             path = output / f"ep{index + 1:02d}{'.webp' if animation else '.mp4'}"
             (write_animation if animation else write_video)(path, takes)
             print(f"wrote {path}: {summary(takes)}")

@@ -1,34 +1,20 @@
 """The videos of a run: base and steered from the same initial states, successes and failures."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from commands.record import play, summary
-from commands.simulation import agents_of, horizon_of, load_checkpoint, steps_of
+from commands.simulation import players
 from common.errors import UserError
 from envs.pool import EnvPool
 from reports.run_files import Run, read_run, video_folder
 from rollouts.recording import write_video
-from rollouts.simulation import check_fits, simulation_of
+from rollouts.simulation import check_fits
 
 SIZE = 384  # pixels of a picture: two of them side by side, several in a page
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What to play, and from which initial states."""
-
-    checkpoint: Path
-    sac: Path | None
-    seed: int
-    ddim_steps: int | None = None
-    horizon: int | None = None
-    noise_scale: float | None = None
-    network_module: str | None = None
 
 
 def record_run(path: Path, n: int) -> list[Path]:
@@ -40,18 +26,14 @@ def record_run(path: Path, n: int) -> list[Path]:
         UserError: the run's policy is not where its files say, or nothing here can render.
     """
     run = read_run(path)
-    source = _source(run)
-    if not source.checkpoint.is_file():
-        raise UserError(f"--videos: {path} names the policy {source.checkpoint}, which is not there")
-    policy = load_checkpoint(source.checkpoint, source.ddim_steps, source.network_module)
-    steps = steps_of(policy, source.sac, source.ddim_steps)
-    agents = agents_of(policy, source.sac, steps, source.noise_scale)
-    horizon = horizon_of(source.sac, source.horizon)
-    task, env_spec = simulation_of(policy.spec, run.task, horizon, render_size=(SIZE, SIZE))
+    seed, played = _source(run)
+    if not played["checkpoint"].is_file():
+        raise UserError(f"--videos: {path} names the policy {played['checkpoint']}, which is not there")
+    policy, agents, _, task, env_spec = players(**played, task=run.task, render_size=(SIZE, SIZE))
     written = []
     with EnvPool(env_spec, n_envs=1) as pool:
         check_fits(policy.spec, pool)
-        for index, takes in play(agents, pool, source.seed, choose(run, n), task or env_spec.env_args["env_name"]):
+        for index, takes in play(agents, pool, seed, choose(run, n), task):
             ends = [f"{take.title.split(', ')[-1]}_{take.outcome.lower()}" for take in takes]
             target = video_folder(path) / f"episode_{index:03d}_{'_'.join(ends)}.mp4"
             write_video(target, takes)
@@ -76,22 +58,18 @@ def choose(run: Run, n: int) -> list[int]:
     return chosen[:n]
 
 
-def _source(run: Run) -> _Source:
+def _source(run: Run) -> tuple[int, dict[str, Any]]:
+    """The seed of a run's initial states, and what it played, as ``players`` takes it."""
     if run.kind == "evaluate":
         results: dict[str, Any] = json.loads(run.path.read_text())
-        return _Source(
-            Path(results["checkpoint"]["path"]),
-            Path(results["sac"]["path"]) if results["sac"] else None,
-            results["seed"],
-            results["ddim_steps"],
-            results["horizon"],
-            results["noise_scale"],
-        )
+        settings = {name: results[name] for name in ("ddim_steps", "noise_scale", "horizon")}
+        sac = Path(results["sac"]["path"]) if results["sac"] else None
+        return results["seed"], {"checkpoint": Path(results["checkpoint"]["path"]), "sac": sac, **settings}
     config = yaml.safe_load((run.path / "config.yaml").read_text())
     if run.kind == "dsrl":
         judged = run.path / "report.json"
         seed = json.loads(judged.read_text())["seed"] if judged.is_file() else config["seed"]
-        return _Source(
-            Path(config["bc_checkpoint"]), run.path / "sac_best.zip", seed, network_module=config.get("network_module")
-        )
-    return _Source(run.path / config["export"]["filename"], None, seed=0, horizon=config["rollout"]["horizon"])
+        network = config.get("network_module")
+        base = Path(config["bc_checkpoint"])
+        return seed, {"checkpoint": base, "sac": run.path / "sac_best.zip", "network_module": network}
+    return 0, {"checkpoint": run.path / config["export"]["filename"], "horizon": config["rollout"]["horizon"]}

@@ -2,11 +2,13 @@
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from common.errors import UserError
+from envs.messages import EnvSpec
 from policies import DiffusionPolicy, load_policy
 from rollouts.agents import DiffusionAgent, NoiseAgent
+from rollouts.simulation import simulation_of
 
 if TYPE_CHECKING:
     from dsrl.config import DSRLConfig
@@ -37,30 +39,55 @@ def steps_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int | None) 
     return ddim_steps or policy.spec.diffusion.ddim_steps
 
 
-def horizon_of(sac: Path | None, horizon: int | None) -> int | None:
-    """Env steps per episode: as given, else those the actor was trained with; None: the task's own."""
-    return _trained_with(sac).env.horizon if horizon is None and sac is not None else horizon
-
-
 def _trained_with(sac: Path) -> "DSRLConfig":
     from dsrl.archive import read_steering  # imports stable-baselines3: only where it is needed
 
     return read_steering(sac).config
 
 
-def agents_of(
-    policy: DiffusionPolicy, sac: Path | None, ddim_steps: int, noise_scale: float | None
-) -> dict[str, NoiseAgent]:
-    """The agents to judge, by label: the base policy, and the steered one where a SAC archive is given.
+class Players(NamedTuple):
+    """A policy, and all that playing it takes.
 
-    The steered one plays its actor's mean or draws, whichever evaluated better in training.
+    Args:
+        policy: as loaded.
+        agents: by label: the base policy, and the steered one where there is an archive of it.
+        ddim_steps: denoising steps of both.
+        task: its short name, else the environment's.
+        env_spec: where they play.
     """
+
+    policy: DiffusionPolicy
+    agents: dict[str, NoiseAgent]
+    ddim_steps: int
+    task: str
+    env_spec: EnvSpec
+
+
+def players(
+    checkpoint: Path,
+    sac: Path | None = None,
+    ddim_steps: int | None = None,
+    noise_scale: float | None = None,
+    horizon: int | None = None,
+    task: str | None = None,
+    network_module: str | None = None,
+    render_size: tuple[int, int] | None = None,
+) -> Players:
+    """The base policy, and the steered one, with the flags of `evaluate` and `record`.
+
+    What is not given is the actor's, as it was trained, else the policy's and the task's own. The steered policy plays
+    its actor's mean or draws, whichever evaluated better in training.
+    """
+    policy = load_checkpoint(checkpoint, ddim_steps, network_module)
+    ddim_steps = steps_of(policy, sac, ddim_steps)
     agents: dict[str, NoiseAgent] = {"base": DiffusionAgent(policy, noise_scale=noise_scale, ddim_steps=ddim_steps)}
     if sac is not None:
         from dsrl.agent import load_steered_agent
 
         agents["steered"] = load_steered_agent(sac, policy, ddim_steps=ddim_steps, deterministic=None)
-    return agents
+        horizon = _trained_with(sac).env.horizon if horizon is None else horizon
+    name, env_spec = simulation_of(policy.spec, task, horizon, render_size)
+    return Players(policy, agents, ddim_steps, name or env_spec.env_args["env_name"], env_spec)
 
 
 def check_seed(seed: int) -> None:

@@ -7,23 +7,7 @@ if TYPE_CHECKING:  # what a type checker sees: to it a restricted number is a nu
     NonNegativeInt: TypeAlias = int
     PositiveFloat: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
-    ClosedUnitInterval: TypeAlias = float
-    OpenUnitInterval: TypeAlias = float
 else:
-    from jsonargparse.typing import (
-        ClosedUnitInterval,
-        NonNegativeFloat,
-        NonNegativeInt,
-        OpenUnitInterval,
-        PositiveFloat,
-        PositiveInt,
-    )
+    from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-__all__ = [
-    "ClosedUnitInterval",
-    "NonNegativeFloat",
-    "NonNegativeInt",
-    "OpenUnitInterval",
-    "PositiveFloat",
-    "PositiveInt",
-]
+__all__ = ["NonNegativeFloat", "NonNegativeInt", "PositiveFloat", "PositiveInt"]

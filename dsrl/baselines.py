@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dsrl.config import DSRLConfig
-from dsrl.golden_ticket import ConstantNoise, Ticket, search
+from dsrl.golden_ticket import ConstantNoise, search
 from dsrl.played import PlayedResults
 from envs.pool import EnvPool
 from rollouts.agents import DiffusionAgent
@@ -47,17 +47,20 @@ def _gaussian(decoder: FrozenDecoder, scale: float, cut: float | None = None) ->
 
 def golden_ticket(
     config: DSRLConfig, decoder: FrozenDecoder, pool: EnvPool, seed: int, env_steps: int, played: PlayedResults
-) -> Ticket:
-    """The constant noise that a search on episodes of ``seed`` finds in ``env_steps``, or found before."""
+) -> dict[str, Any]:
+    """The constant noise that a search on episodes of ``seed`` finds in ``env_steps``, or found before.
+
+    Returns:
+        A ``Ticket`` as JSON values.
+    """
     candidates = config.evaluation.constant_candidates
 
     def find() -> dict[str, Any]:
         found = search(decoder, pool, seed, env_steps, candidates)
-        return {"noise": found.noise.tolist(), "candidates": found.candidates, "env_steps": found.env_steps}
+        return {"candidates": found.candidates, "env_steps": found.env_steps, "noise": found.noise.tolist()}
 
     what = {"search": "successive halving", "candidates": candidates, "env_steps": env_steps, "seed": seed}
-    result, _ = played.get(what, find)
-    return Ticket(np.array(result["noise"], dtype=np.float32), result["candidates"], result["env_steps"])
+    return played.get(what, find)[0]
 
 
 def judge(

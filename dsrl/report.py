@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.files import atomic_path
 from dsrl.agent import load_steered_agent
 from dsrl.archive import read_steering
@@ -43,10 +45,11 @@ def write_report(
     if config.evaluation.constant_candidates > 0:
         spent = read_steering(folder / "sac_last.zip").env_steps
         budget = spent if config.evaluation.constant_steps is None else config.evaluation.constant_steps
-        found = golden_ticket(config, decoder, pool, stream_seed(config.seed, 1), budget, played)
-        searched = {"candidates": found.candidates, "env_steps": found.env_steps, "noise": found.noise.tolist()}
-        print(f"best constant w: of {found.candidates} candidates, in {found.env_steps:,} env steps of search")
-        baselines[TICKET] = Baseline(ConstantNoise(decoder, found.noise), {"constant": searched["noise"]})
+        searched = golden_ticket(config, decoder, pool, stream_seed(config.seed, 1), budget, played)
+        candidates, steps = searched["candidates"], searched["env_steps"]
+        print(f"best constant w: of {candidates} candidates, in {steps:,} env steps of search")
+        noise = np.array(searched["noise"], dtype=np.float32)
+        baselines[TICKET] = Baseline(ConstantNoise(decoder, noise), {"constant": searched["noise"]})
     locate = object_locator(policy.spec.task, policy.spec.obs_dims)
     report: dict[str, Any] = {}
     for name, baseline in baselines.items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
+from common.provenance import changed_settings, flat
 from datamodules.hdf5 import DatasetFile
 from dsrl.agent import SteeredAgent
 from dsrl.archive import (
@@ -321,18 +322,11 @@ def _dealt(choices: Sequence[float], rng: np.random.Generator) -> Iterator[float
 
 
 def _check_same_run(stored: DSRLConfig, given: DSRLConfig, path: Path) -> None:
-    before, now = _flat(stored.to_dict()), _flat(given.to_dict())
-    changed = [key for key in now if now[key] != before.get(key) and key not in MAY_CHANGE]
+    before, now = flat(stored.to_dict()), flat(given.to_dict())
+    changed = [key for key in changed_settings(now, before) if key not in MAY_CHANGE]
     if changed:
         listed = ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in changed)
         raise UserError(f"--resume: {path} was trained with other settings: {listed}. Give the same ones.")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
 
 
 class _Timer:

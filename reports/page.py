@@ -78,7 +78,7 @@ def picture_source(kind: str, content: bytes) -> str:
 def _plots(run: Run) -> list[Plot]:
     from reports import figures
 
-    shown = [agent for agent in (run.base, run.judged) if agent is not None]
+    shown = list(_both(run))
     lengths = [(agent.name, [e.length for e in agent.episodes if e.success]) for agent in shown if agent.episodes]
     lengths = [(name, values) for name, values in lengths if values]
     training = [("train/loss", "training"), ("val/loss", "validation")]

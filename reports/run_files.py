@@ -66,7 +66,6 @@ class Run:
         starts: command, time, commit, versions and hardware of each start.
         seconds: wall-clock by part.
         notes: further facts.
-        videos: those of the run.
     """
 
     path: Path
@@ -82,12 +81,16 @@ class Run:
     starts: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-    videos: list[Path] = field(default_factory=list)
 
     @property
     def judged(self) -> Judged | None:
         """The agent that the run is about."""
         return next((agent for agent in self.agents if agent.name == self.chosen), None)
+
+    @property
+    def videos(self) -> list[Path]:
+        """Those of the run."""
+        return sorted(video_folder(self.path).glob("*.mp4"))
 
     @property
     def base(self) -> Judged | None:
@@ -169,7 +172,6 @@ def _read_dsrl(folder: Path) -> Run:
         starts=starts,
         seconds=seconds,
         notes=notes,
-        videos=_videos(folder),
     )
 
 
@@ -189,7 +191,6 @@ def _read_fit(folder: Path) -> Run:
         starts=starts,
         seconds=_seconds(rows),
         notes={"data": str(config["data"]["path"])},
-        videos=_videos(folder),
     )
 
 
@@ -197,34 +198,25 @@ def _read_results(path: Path) -> Run:
     results = _object(path)
     steered = results["sac"] is not None
     chosen = "steered" if steered else "base"
-    agents = [_judged(chosen, results)]
-    if "base" in results:
-        agents.insert(0, _judged("base", results["base"]))
+    documents = {**({"base": results["base"]} if "base" in results else {}), chosen: results}
     notes = {"checkpoint": f"{results['checkpoint']['path']} (sha256 {results['checkpoint']['sha256'][:12]}...)"}
     if steered:
         notes["steered by"] = f"{results['sac']['path']} (sha256 {results['sac']['sha256'][:12]}...)"
     for key in ("actor", "ddim_steps", "noise_scale", "horizon", "seed"):
         if results.get(key) is not None:
             notes[key.replace("_", " ").replace("ddim", "DDIM")] = str(results[key])
-    start: dict[str, Any] = {
-        key: results[key] for key in ("command", "begun", "commit", "versions", "hardware") if key in results
-    }
-    seconds = {agent: values["wall_clock_seconds"] for agent, values in _documents(results, chosen).items()}
+    facts = ("command", "begun", "commit", "versions", "hardware")
+    start: dict[str, Any] = {key: results[key] for key in facts if key in results}
     return Run(
         path=path,
         kind="evaluate",
         task=results["task"],
-        agents=agents,
+        agents=[_judged(name, values) for name, values in documents.items()],
         chosen=chosen,
         starts=[start] if start else [],
-        seconds=seconds,
+        seconds={name: values["wall_clock_seconds"] for name, values in documents.items()},
         notes=notes,
-        videos=_videos(path),
     )
-
-
-def _documents(results: dict[str, Any], chosen: str) -> dict[str, dict[str, Any]]:
-    return {**({"base": results["base"]} if "base" in results else {}), chosen: results}
 
 
 def _judged(name: str, values: Mapping[str, Any]) -> Judged:
@@ -256,10 +248,6 @@ def _seconds(rows: list[Row]) -> dict[str, float]:
 
 def _points(rows: list[Row], name: str) -> list[tuple[float, float]]:
     return [(row["step"], row[name]) for row in rows if name in row]
-
-
-def _videos(path: Path) -> list[Path]:
-    return sorted(video_folder(path).glob("*.mp4"))
 
 
 def _object(path: Path) -> dict[str, Any]:

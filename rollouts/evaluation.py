@@ -39,17 +39,8 @@ class Evaluation:
         """Env steps per episode, failures at the full horizon included."""
         return sum(result.length for result in self.results) / len(self.results)
 
-    def summary(self) -> dict[str, Any]:
-        """Success rate, its interval, mean length and number of episodes as plain JSON values."""
-        return {
-            "success_rate": self.success_rate,
-            "ci95": list(self.ci95),
-            "mean_length": self.mean_length,
-            "n_episodes": len(self.results),
-        }
-
     def outcome(self, locate: Locate | None = None) -> dict[str, Any]:
-        """The summary and its episodes: what a seed and an agent determine, as plain JSON values.
+        """Success rate, interval, mean length, episodes: what a seed and an agent determine, as plain JSON values.
 
         Args:
             locate: reads the object's place off an episode's first observation, see ``object_locator``.
@@ -59,7 +50,13 @@ class Evaluation:
             | ({} if locate is None else {"object": locate(result.first_obs)})
             for result in self.results
         ]
-        return {**self.summary(), "episodes": episodes}
+        return {
+            "success_rate": self.success_rate,
+            "ci95": list(self.ci95),
+            "mean_length": self.mean_length,
+            "n_episodes": len(self.results),
+            "episodes": episodes,
+        }
 
     def to_dict(self, locate: Locate | None = None) -> dict[str, Any]:
         """The part of the results file that the episodes determine, as plain JSON values."""
