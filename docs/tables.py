@@ -105,6 +105,38 @@ def steered() -> str:
     )
 
 
+def steered_ensembles() -> str:
+    found = []
+    for run in dict.fromkeys(row["run"] for row in rows("docs/results/dsrl.csv") if "-human-ensemble_" in row["run"]):
+        own = [row for row in rows("docs/results/dsrl.csv") if row["run"] == run]
+        base = next(row for row in own if row["policy"] == "N(0, I)")
+        best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
+        [chosen] = _selected(own)
+        name = f"{run.partition('-')[0].capitalize()}, {base['training_seed']}"
+        lengths = [f"{float(row['mean_length']):.0f}" for row in (best, chosen)]
+        cells = [rate(base["success"]), f"{rate(best['success'])} ({best['policy']})", _kind(chosen, bold=True)]
+        found.append([name, *cells, interval(chosen), count(chosen["env_steps"]), *lengths])
+    head = ["task, seed", "N(0, I)", "best baseline", "steered", "interval", "env steps"]
+    return table([*head, "mean length, best baseline", "mean length, steered"], *found)
+
+
+def steered_human() -> str:
+    own = {
+        row["policy"]: row for row in rows("docs/results/dsrl.csv") if row["run"] == "square-human-ensemble_prior_s41"
+    }
+    named = {
+        "N(0, I)": "as it is, with N(0, I)",
+        "0.5 N(0, I)": "with .5 N(0, I), as `human.yaml` has it",
+        "steered, mean": "**steered**, 99,531 env steps",
+    }
+    found = [
+        [said, percent(own[policy]), percents(own[policy]), f"{float(own[policy]['mean_length']):.0f}"]
+        for policy, said in named.items()
+    ]
+    return table(["the ensemble of training seed 0", "success", "95 % interval", "mean length"], *found)
+
+
+NOISES = {1.0: "N(0, I)", 0.5: ".5 N(0, I)"}
 HUMAN_REPORTS = {
     "ensemble, REPORT": "`fast.yaml` and `human.yaml`: eight networks of 3 x 256, averaged",
     "fast6d, REPORT": "one network of 3 x 512 in their place",
@@ -179,6 +211,22 @@ def human_listening() -> str:
         for row in rows("docs/results/human_listening.csv")
     ]
     return table(["policy", "spread", "success", "states that some draw solves", "that all solve"], *found)
+
+
+def human_pieces() -> str:
+    figures = [row for row in rows("docs/results/bc_human.csv") if row["run"] == "ensemble, pieces, ph and mh"]
+    found = [
+        [
+            row["task"].capitalize(),
+            count(row["updates"]),
+            NOISES[float(row["noise_scale"])],
+            rate(row["success"]),
+            interval(row),
+            f"{float(row['mean_length']):.0f}",
+        ]
+        for row in figures
+    ]
+    return table(["task", "updates of each", "noise", "success", "interval", "mean length"], *found)
 
 
 def shipped() -> str:
@@ -296,10 +344,13 @@ TABLES: dict[str, Callable[[], str]] = {
             scripted,
             scripted_in_full,
             steered,
+            steered_ensembles,
+            steered_human,
             human,
             human_in_full,
             human_ensembles,
             human_listening,
+            human_pieces,
             shipped,
             shipped_lift,
             recipe,
