@@ -83,8 +83,7 @@ class MLPNoiseNetwork(NoiseNetwork):
         self.layers = nn.Sequential(*layers, nn.Linear(width, pred_horizon * action_dim))
 
     def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
-        time = self.get_buffer("time_table")[timestep]  # (B, time_dim): a gather, not 64 sines per sample
-        features = torch.cat([noisy_actions.flatten(1), obs, time], dim=-1)
+        features = _joined(noisy_actions, self.get_buffer("time_table")[timestep], obs)
         return self.layers(features).view_as(noisy_actions)
 
 
@@ -156,8 +155,7 @@ class MLPEnsemble(NoiseNetwork):
         self.layers = nn.Sequential(*layers, EnsembleLinear(members, width, pred_horizon * action_dim))
 
     def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
-        time = self.get_buffer("time_table")[timestep]
-        features = torch.cat([noisy_actions.flatten(1), obs, time], dim=-1)
+        features = _joined(noisy_actions, self.get_buffer("time_table")[timestep], obs)
         if not self.training:
             predicted = self.layers(features.expand(self.members, *features.shape)).mean(0)
             return predicted.view_as(noisy_actions)
@@ -165,6 +163,11 @@ class MLPEnsemble(NoiseNetwork):
         filled = functional.pad(features, (0, 0, 0, -rows % self.members))
         dealt = filled.view(-1, self.members, filled.shape[-1]).transpose(0, 1)
         return self.layers(dealt).transpose(0, 1).flatten(0, 1)[:rows].view_as(noisy_actions)
+
+
+def _joined(noisy_actions: Tensor, time: Tensor, obs: Tensor) -> Tensor:
+    """A network's input (B, features); ``time`` (B, time_dim) is gathered from a table: no 64 sines per sample."""
+    return torch.cat([noisy_actions.flatten(1), obs, time], dim=-1)
 
 
 def _check_sizes(hidden_dims: Sequence[int], time_dim: int) -> None:
