@@ -271,11 +271,12 @@ def toy_sweep(folder: Path, data: Path, output: Path) -> Path:
         Path("unused"),
         data,
         data__obs_keys=json.dumps(list(KEYS)),
-        trainer__max_epochs=300,
-        trainer__check_val_every_n_epoch=300,
+        trainer__max_epochs=200,
+        trainer__check_val_every_n_epoch=200,
         trainer__default_root_dir=folder,
     )
-    kept = [flag for flag in flags if not flag.startswith("--best.dirpath")]
+    slow = ["--trainer.callbacks+=tests.slow_epochs.SlowEpochs", f"--trainer.callbacks.file={folder}/slow_SEED"]
+    kept = [flag for flag in flags if not flag.startswith("--best.dirpath")] + slow
     line = shlex.join([command, "--config", config, *kept, "--seed_everything", "SEED"]).replace("SEED", "{seed}")
     steps = {
         "bc": {"run": line, "cpus": available_cpus()},  # one after the other
@@ -320,6 +321,7 @@ def test_a_killed_worker_and_an_interruption_cost_nothing_but_time(cli_server: F
         return plan(steps, grid_points(content["grid"], [], {}), folder)
 
     runs = planned(output)
+    (tmp_path / "slow_1").touch()  # so that seed 1 is still training when the interruption has reached it
     first, second = (runs[f"bc/seed={seed}"].folder for seed in (0, 1))
     sweep = start(file)
     wait_until(lambda: (first / "last.ckpt").exists() or sweep.poll() is not None)
@@ -329,6 +331,7 @@ def test_a_killed_worker_and_an_interruption_cost_nothing_but_time(cli_server: F
     wait_until(lambda: (second / "last.ckpt").exists() or sweep.poll() is not None)
     sweep.send_signal(signal.SIGINT)
     said, _ = sweep.communicate(timeout=400)
+    (tmp_path / "slow_1").unlink()
     assert sweep.returncode == 130, said
     assert "Traceback" not in said
     assert not processes_about(str(tmp_path)), "nothing is left behind"
