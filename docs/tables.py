@@ -1,27 +1,40 @@
 """The tables of figures in the pages, rendered from the files that hold the figures.
 
-python docs/tables.py writes them anew: under each line `<!-- table NAME -->` of a page. A test fails where a page
-differs from its files, so that no figure of these tables is typed.
+python docs/tables.py writes them anew: under each line `<!-- table NAME -->` of a page. NAME is an entry of
+tables.yaml, a function here, or a csv in docs/results that is the table as it stands. A test fails where a page differs
+from its files, so that no figure of these tables is typed.
 """
 
 import csv
+import itertools
+import json
 import re
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from rollouts.statistics import seeds_interval, wilson_interval
+
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/data.md", "docs/results.md", "docs/simulation.md", "pretrained/README.md")
+PAGES = ("README.md", *(f"docs/{page}.md" for page in ("data", "deployment", "results", "simulation", "speed")))
+PAGES = (*PAGES, "pretrained/README.md")
 MARKED = re.compile(r"^<!-- table (\w+) -->\n(?:\|.*\n)*", re.MULTILINE)
 
 Row = dict[str, str]
 
 
 def rows(name: str) -> list[Row]:
-    """A file of figures, by its path in the repository."""
-    with (ROOT / name).open(newline="") as file:
+    """A file of figures: in docs/results, or by its path in the repository."""
+    with (ROOT / (name if "/" in name else f"docs/results/{name}")).open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def figures(name: str) -> Any:
+    """The content of a json in docs/results."""
+    return json.loads((ROOT / "docs/results" / name).read_text())
 
 
 def table(*lines: Sequence[str]) -> str:
@@ -30,9 +43,9 @@ def table(*lines: Sequence[str]) -> str:
     return head + "|" + "---|" * len(lines[0]) + "\n" + "".join(body)
 
 
-def percent(row: Row) -> str:
+def percent(value: str) -> str:
     """88.5 %"""
-    return f"{100 * float(row['success']):.1f} %".replace("100.0", "100")
+    return f"{100 * float(value):.1f} %".replace("100.0", "100")
 
 
 def percents(row: Row) -> str:
@@ -56,50 +69,81 @@ def count(value: str) -> str:
     return f"{int(value):,}"
 
 
-# What the rows of bc.csv are called in the pages.
-PREDICTS = {"epsilon": "the noise", "bc_quickstart": "the noise", "clean chunk": "the clean chunk (`fast.yaml`)"}
+FORMATS: dict[str, Callable[[str], str]] = {
+    "rate": rate,
+    "rate2": lambda value: rate(value, 2),
+    "percent": percent,
+    "count": count,
+    "round": lambda value: f"{float(value):.0f}",
+    "two": lambda value: f"{float(value):.2f}",
+}
+OF_TWO_FIELDS = {"interval": interval, "interval2": lambda row: interval(row, 2), "percents": percents}
+
+
+def _cell(row: Row, said: str, say: dict[str, dict[Any, str]]) -> str:
+    """What ``said``, a field with its format as tables.yaml has them, is in ``row``."""
+    field, *formats = said.split()
+    if field in OF_TWO_FIELDS:
+        return OF_TWO_FIELDS[field](row)
+    words = {_plain(value): word for value, word in say.get(field, {}).items()}
+    text = words.get(_plain(row[field]), row[field])
+    if text and formats:
+        text = FORMATS[formats[0]](text)
+    return f"**{text}**" if "bold" in formats else text
+
+
+def _plain(value: Any) -> Any:
+    """Numbers are compared as such: 1 is 1.0."""
+    try:
+        return float(value)
+    except ValueError:
+        return str(value)
+
+
+def listed(spec: dict[str, Any]) -> str:
+    """The table of an entry of tables.yaml."""
+    found = rows(spec["file"])
+    for field, wanted in reversed(spec.get("where", {}).items()):
+        order = [_plain(value) for value in (wanted if isinstance(wanted, list) else [wanted])]
+        found = sorted(
+            (row for row in found if _plain(row[field]) in order), key=lambda row: order.index(_plain(row[field]))
+        )
+    say, columns = spec.get("say", {}), spec["columns"]
+    if "by" not in spec:
+        return table(list(columns), *([_cell(row, said, say) for said in columns.values()] for row in found))
+    field, cells = spec["across"]["field"], spec["across"]["cells"]
+    lines = []
+    for value in dict.fromkeys(row[spec["by"]] for row in found):
+        own = [row for row in found if row[spec["by"]] == value]
+        line = [_cell(own[0], said, say) for said in columns.values()]
+        for at, heads in cells.items():
+            here = next((row for row in own if _plain(row[field]) == _plain(at)), None)
+            line += [_cell(here, said, say) if here else "" for said in heads.values()]
+        lines.append(line)
+    return table([*columns, *(head for heads in cells.values() for head in heads)], *lines)
+
+
 BASELINES = ("N(0, I)", "0.5 N(0, I)", "w = 0")
-
-
-def scripted() -> str:
-    found = [
-        [
-            row["task"].capitalize(),
-            next(said for word, said in PREDICTS.items() if word in row["recipe"]),
-            count(row["gradient_steps"]),
-            percent(row),
-            percents(row),
-        ]
-        for row in rows("docs/results/bc.csv")
-    ]
-    return table(["task", "the network predicts", "gradient steps", "success", "95 % interval"], *found)
-
-
-def scripted_in_full() -> str:
-    found = [
-        [
-            row["task"].capitalize(),
-            row["recipe"],
-            count(row["gradient_steps"]),
-            f"**{percent(row)}**",
-            percents(row),
-            f"{float(row['mean_length']):.0f}",
-        ]
-        for row in rows("docs/results/bc.csv")
-    ]
-    return table(["task", "recipe", "updates", "success", "interval", "mean length"], *found)
 
 
 def steered() -> str:
     found = []
     for run in [f"lift_prior_s{s}" for s in (7, 8, 9)] + [f"can_prior_s{s}" for s in (7, 8, 9)] + ["square_prior_s7"]:
-        own = [row for row in rows("docs/results/dsrl.csv") if row["run"] == run]
+        own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
         others = [row for row in own if not row["policy"].startswith("steered") and row is not base]
         best = max(others, key=lambda row: float(row["success"]))
         last = _selected(own)[-1]
         name = f"{run.partition('_')[0].capitalize()}, {base['training_seed']}"
-        found.append([name, percent(base), percent(best), f"**{percent(last)}**", count(last["env_steps"])])
+        found.append(
+            [
+                name,
+                percent(base["success"]),
+                percent(best["success"]),
+                f"**{percent(last['success'])}**",
+                count(last["env_steps"]),
+            ]
+        )
     return table(
         ["task, seed", "the policy as it is", "scaled or fixed noise at best", "**steered**", "env steps"], *found
     )
@@ -107,8 +151,8 @@ def steered() -> str:
 
 def steered_ensembles() -> str:
     found = []
-    for run in dict.fromkeys(row["run"] for row in rows("docs/results/dsrl.csv") if "-human-ensemble_" in row["run"]):
-        own = [row for row in rows("docs/results/dsrl.csv") if row["run"] == run]
+    for run in dict.fromkeys(row["run"] for row in rows("dsrl.csv") if "-human-ensemble_" in row["run"]):
+        own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
         [chosen] = _selected(own)
@@ -120,23 +164,6 @@ def steered_ensembles() -> str:
     return table([*head, "mean length, best baseline", "mean length, steered"], *found)
 
 
-def steered_human() -> str:
-    own = {
-        row["policy"]: row for row in rows("docs/results/dsrl.csv") if row["run"] == "square-human-ensemble_prior_s41"
-    }
-    named = {
-        "N(0, I)": "as it is, with N(0, I)",
-        "0.5 N(0, I)": "with .5 N(0, I), as `human.yaml` has it",
-        "steered, mean": "**steered**, 99,531 env steps",
-    }
-    found = [
-        [said, percent(own[policy]), percents(own[policy]), f"{float(own[policy]['mean_length']):.0f}"]
-        for policy, said in named.items()
-    ]
-    return table(["the ensemble of training seed 0", "success", "95 % interval", "mean length"], *found)
-
-
-NOISES = {1.0: "N(0, I)", 0.5: ".5 N(0, I)"}
 HUMAN_REPORTS = {
     "ensemble, REPORT": "`fast.yaml` and `human.yaml`: eight networks of 3 x 256, averaged",
     "fast6d, REPORT": "one network of 3 x 512 in their place",
@@ -145,13 +172,13 @@ HUMAN_REPORTS = {
 
 
 def _human_reports(*more: Callable[[Row], str]) -> list[list[str]]:
-    figures = rows("docs/results/bc_human.csv")
+    figures = rows("bc_human.csv")
     return [
         [
             name if row["training_seed"] == "0" else "",
             row["training_seed"],
             count(row["updates"]),
-            f"**{percent(row)}**" if run.startswith("ensemble") else percent(row),
+            f"**{percent(row['success'])}**" if run.startswith("ensemble") else percent(row["success"]),
             percents(row),
             *(cell(row) for cell in more),
         ]
@@ -173,73 +200,6 @@ def human_in_full() -> str:
     return table(head, *found)
 
 
-def human_ensembles() -> str:
-    named = {
-        "fast6d, 400 episodes": "one of 3 x 512",
-        "fast6d, seeds 0 to 2 averaged": "three of 3 x 512",
-        "all demonstrations, seeds 10 to 12 averaged": "three of 3 x 512, three other seeds",
-        "ensemble": "**eight of 3 x 256** (`human.yaml`)",
-        "ensemble, seeds 0 and 1 together": "sixteen of 3 x 256",
-        "full recipe, epochs 600, 1800, 3000 averaged": "three checkpoints of one run of the full recipe",
-    }
-    figures = {
-        row["run"]: row
-        for row in rows("docs/results/bc_human.csv")
-        if row["episodes"] == "400" and float(row["noise_scale"]) == 0.5
-    }
-    found = [
-        [
-            name,
-            "all 200" if "all 200" in figures[run]["data"] else "180",
-            count(figures[run]["updates"]),
-            rate(figures[run]["success"]),
-            interval(figures[run]),
-            f"{float(figures[run]['mean_length']):.0f}",
-        ]
-        for run, name in named.items()
-    ]
-    return table(["networks", "demonstrations", "updates of each", "success", "interval", "mean length"], *found)
-
-
-def human_listening() -> str:
-    found = [
-        [
-            row["policy"],
-            rate(row["spread"]),
-            *(percent(row | {"success": row[key]}) for key in ("success", "some_draw_succeeds", "all_succeed")),
-        ]
-        for row in rows("docs/results/human_listening.csv")
-    ]
-    return table(["policy", "spread", "success", "states that some draw solves", "that all solve"], *found)
-
-
-def human_pieces() -> str:
-    figures = [row for row in rows("docs/results/bc_human.csv") if row["run"] == "ensemble, pieces, ph and mh"]
-    found = [
-        [
-            row["task"].capitalize(),
-            count(row["updates"]),
-            NOISES[float(row["noise_scale"])],
-            rate(row["success"]),
-            interval(row),
-            f"{float(row['mean_length']):.0f}",
-        ]
-        for row in figures
-    ]
-    return table(["task", "updates of each", "noise", "success", "interval", "mean length"], *found)
-
-
-def shipped() -> str:
-    found = [[row["policy"], row["agent"], percent(row), percents(row)] for row in rows("pretrained/figures.csv")]
-    return table(["policy", "", "success", "95 % interval"], *found)
-
-
-def shipped_lift() -> str:
-    figures = {row["agent"]: row for row in rows("pretrained/figures.csv") if row["policy"] == "lift"}
-    found = [[agent, percent(figures[agent]), percents(figures[agent])] for agent in ("base", "steered")]
-    return table(["Lift", "success", "95 % interval"], *found)
-
-
 def files_and_commands() -> str:
     """A line per kind of file; a cell that depends on the version says so, a refusal has its name."""
     found = yaml.safe_load((ROOT / "docs/results/files_and_commands.yaml").read_text())
@@ -257,35 +217,8 @@ def files_and_commands() -> str:
     return table(["file", *(re.sub(r"^\w+", r"`\g<0>`", command) for command in found["commands"])], *lines)
 
 
-def robosuite15() -> str:
-    lines = [
-        [row["task"], row["who"], count(row["episodes"]), f"**{percent(row)}**", percents(row), row["mean_length"]]
-        for row in rows("docs/results/robosuite15.csv")
-    ]
-    return table(["task", "who", "episodes", "success", "95 % interval", "mean length"], *lines)
-
-
-def recipe() -> str:
-    named = {
-        "base": "base",
-        "sample": "**the network gives the clean chunk** (`prediction: sample`)",
-        "velocity": "it gives the velocity (`prediction: velocity`)",
-        "fp32": "fp32 instead of bf16",
-        "padded": "windows padded at the episode's end",
-        "ema_0.9998": "EMA 0.9998",
-        "constant_lr": "constant learning rate",
-        "lr_3e-4": "learning rate 3e-4",
-        "seed_rates": "learning rate 1e-4 and EMA 0.995, as in the full recipe",
-        "batch_128": "batch 128 instead of 256",
-        "narrow": "width 256 instead of 512",
-    }
-    found = {row["variant"]: row for row in rows("docs/results/bc_recipe.csv")}
-    lines = [[said, rate(found[name]["success"], 2), interval(found[name], 2)] for name, said in named.items()]
-    return table(["variant", "success", "interval"], *lines)
-
-
 def by_updates() -> str:
-    found = rows("docs/results/bc_success_by_steps.csv")
+    found = rows("bc_success_by_steps.csv")
     steps = sorted({int(row["gradient_steps"]) for row in found})
     cells = {(row["task"], int(row["gradient_steps"])): rate(row["success"], 2) for row in found}
     lines = [[task.capitalize(), *(cells.get((task, step), "") for step in steps)] for task in ("can", "square")]
@@ -303,7 +236,7 @@ def dsrl_square() -> str:
 def dsrl_can() -> str:
     lines = []
     for seed in (7, 8, 9):
-        own = [row for row in rows("docs/results/dsrl.csv") if row["run"] == f"can_prior_s{seed}"]
+        own = [row for row in rows("dsrl.csv") if row["run"] == f"can_prior_s{seed}"]
         early, late = _selected(own)
         length = f"{float(late['mean_length']):.0f}"
         lines.append([str(seed), *_played(own), _kind(early), _kind(late, bold=True), interval(late), length])
@@ -314,7 +247,7 @@ def dsrl_can() -> str:
 def _dsrl(runs: dict[str, str]) -> str:
     lines = []
     for run, seed in runs.items():
-        own = [row for row in rows("docs/results/dsrl.csv") if row["run"] == run]
+        own = [row for row in rows("dsrl.csv") if row["run"] == run]
         [chosen] = _selected(own)
         other = next(row for row in own if row["policy"].startswith("steered") and row["selected"] == "false")
         length = f"{float(chosen['mean_length']):.0f}"
@@ -337,33 +270,220 @@ def _kind(row: Row, bold: bool = False) -> str:
     return f"{row['policy'].removeprefix('steered, ')} {f'**{success}**' if bold else success}"
 
 
-TABLES: dict[str, Callable[[], str]] = {
+def human_over_seeds() -> str:
+    lines = []
+    for run, name in (("ensemble, REPORT", "eight of 3 x 256, averaged"), ("fast6d, REPORT", "one of 3 x 512")):
+        own = [row for row in rows("bc_human.csv") if row["run"] == run]
+        rates, episodes = [float(row["success"]) for row in own], [int(row["episodes"]) for row in own]
+        successes = sum(round(r * n) for r, n in zip(rates, episodes, strict=True))
+        ends = (wilson_interval(successes, sum(episodes)), seeds_interval(rates, episodes))
+        lines.append(
+            [
+                name,
+                rate(str(statistics.mean(rates))),
+                *(interval({"low": str(low), "high": str(high)}) for low, high in ends),
+            ]
+        )
+    return table(["three training seeds", "mean", "of all 600 episodes, 95 %", "over the seeds, Student's t"], *lines)
+
+
+def ddim_settings() -> str:
+    lines = []
+    for name, found in figures("ddim_settings_square.json")["variants"].items():
+        spacing, clipped, steps = name.split(", ")
+        low, high = found["ci95"]
+        ends = interval({"low": str(low), "high": str(high)}, 2)
+        lines.append(
+            [
+                spacing,
+                "yes" if clipped == "clipped" else "no",
+                steps.split()[0],
+                rate(str(found["success_rate"]), 2),
+                ends,
+            ]
+        )
+    return table(["spacing", "x0 clipped", "DDIM steps", "success", "interval"], *lines)
+
+
+def dsrl_updates() -> str:
+    lines = []
+    for found in figures("dsrl_updates.json"):
+        sizes = f"{len(found['hidden'])} x {found['hidden'][0]}, {found['n_critics']} critics, {found['batch_size']}"
+        ratios = [f"{found[f'ratio_{which}']:.2f}" for which in ("median", "min", "max")]
+        lines.append([sizes, str(found["threads"]), *ratios])
+    return table(["networks, batch", "threads", "ratio", "least", "greatest"], *lines)
+
+
+def deciding() -> str:
+    lines = []
+    for pool in figures("deciding.json")["pools"]:
+        once, batches = pool["at once"], pool["in batches"]
+        simulating = [each["simulating_ms_per_env_step"] for each in (once, batches)]
+        times = [each["deciding_ms_per_env_step"] for each in (once, batches)] + [statistics.mean(simulating)]
+        lines.append([f"{pool['environments']}, {pool['workers']}", *(f"{time:.1f} ms" for time in times)])
+    return table(["environments, workers", "deciding at once", "in batches", "simulating"], *lines)
+
+
+def onnx_latency() -> str:
+    lines = [
+        [steps, *(f"{found[who][which]:.1f} ms" for which in (0, 1) for who in ("onnxruntime", "torch"))]
+        for steps, found in figures("onnx_latency.json")["milliseconds_median_p99"].items()
+    ]
+    heads = [f"{who}, {which}" for which in ("median", "99 %") for who in ("onnxruntime", "PyTorch")]
+    return table(["denoising steps", *heads], *lines)
+
+
+def cold_start() -> str:
+    commands = figures("cold_start.json")["commands"]
+    named = {"(overview)": "the overview"}
+    lines = [
+        [named.get(name, f"`{name}`"), f"{found['cpu_s']:.1f}", found["imports"]] for name, found in commands.items()
+    ]
+    return table(["command", "seconds", "heavy packages that it imports"], *lines)
+
+
+def training_speed() -> str:
+    """Of each clock's file the ratios that it is the better measure of."""
+    wall = "fit / usual recipe"
+    sources = {
+        "bare loop (forward, backward, optimiser, EMA), CPU time": ("cpu", "fit / bare loop"),
+        "bare loop, wall-clock": ("wall", "fit / bare loop"),
+        "per-item `Dataset`, `DataLoader` with 4 workers": ("wall", f"{wall}, new workers each epoch"),
+        "the same with `persistent_workers=True`": ("wall", wall),
+        "itself in bf16-mixed, CPU time": ("cpu", "fit / fit, bf16-mixed"),
+    }
+    lines = []
+    for said, (clock, ratio) in sources.items():
+        line = [said]
+        for network in ("seed 3x1024", "quickstart 3x512"):
+            # Of the two wall-clock files the one whose load was even while that network ran.
+            file = f"{clock}_20_steps" if clock == "wall" and network.startswith("seed") else clock
+            found = figures(f"training_speed_{file}.json")["networks"][network][ratio]
+            line += [f"{found['median']:.2f}", f"{found['min']:.2f} to {found['max']:.2f}"]
+        lines.append(line)
+    return table(["`fit` against", "3 x 1024", "range", "3 x 512", "range"], *lines)
+
+
+def training_threads() -> str:
+    found = figures("training_threads.json")
+    idle, busy = found["idle machine"], found["beside two DSRL runs with their workers (load 6 to 7)"]
+    named = {
+        "2 threads, spinning": "2 threads, spinning (torch's default)",
+        "2 threads, passive": "2 threads, passive (ours)",
+    }
+    lines = [
+        [named.get(threads, threads), *(f"{statistics.mean(where[threads]):.0f}" for where in (idle, busy))]
+        for threads in idle
+    ]
+    return table(["", "idle machine", "beside two other runs"], *lines)
+
+
+def _speeds() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Each measured task with its version of robosuite, its steps and its resets."""
+    found = []
+    for version, file in (("1.4.1", "simulation_speed.json"), ("1.5.2", "simulation_speed15.json")):
+        measured = figures(file)
+        found += [(version, steps, resets) for steps, resets in zip(measured["steps"], measured["resets"], strict=True)]
+    return found
+
+
+def simulation_steps() -> str:
+    lines = []
+    for version, steps, resets in _speeds():
+        speeds = [
+            f"{steps['steps_per_second'][which]['median']:.0f}" for which in ("robosuite", "fused", "chunks", "floor")
+        ]
+        times = [f"{resets[which]['median']:.1f}" for which in ("seeded", "reset_to", "robosuite_hard_reset")]
+        lines.append([version, steps["task"], *speeds, *times])
+    heads = [
+        "robosuite, steps/s",
+        "fused",
+        "fused, chunks of 4",
+        "floor",
+        "reset(seed), ms",
+        "reset_to, ms",
+        "robosuite's hard reset, ms",
+    ]
+    return table(["robosuite", "task", *heads], *lines)
+
+
+def simulation_ratios() -> str:
+    lines = []
+    for version, steps, _ in _speeds():
+        line = [version, steps["task"]]
+        for ratio in ("fused_over_robosuite", "fused_over_floor", "chunks_over_floor"):
+            line += [f"{steps[ratio]['median']:.2f}", f"{steps[ratio]['p10']:.2f} to {steps[ratio]['p90']:.2f}"]
+        lines.append(line)
+    heads = itertools.chain.from_iterable(
+        (f"{each}", "10 to 90 %") for each in ("fused / robosuite", "fused / floor", "chunks of 4 / floor")
+    )
+    return table(["robosuite", "task", *heads], *lines)
+
+
+def simulation_microseconds() -> str:
+    found = {
+        steps["task"]: steps["microseconds_per_control_step"] for version, steps, _ in _speeds() if version == "1.4.1"
+    }
+    parts = list(next(iter(found.values())))
+    return table(["", *found], *([part, *(f"{each[part]:.0f}" for each in found.values())] for part in parts))
+
+
+def simulation_evaluation() -> str:
+    found = figures("simulation_speed.json")["evaluation"]
+    columns = {
+        "env steps/s": ("env_steps_per_second", 0),
+        "over the plain loop": ("over_plain_loop", 1),
+        "CPU ms per env step": ("cpu_milliseconds_per_env_step", 2),
+        "CPU of the plain loop over it": ("cpu_of_plain_loop_over_it", 1),
+    }
+    lines = [
+        [name, *(f"{found[key][name]['median']:.{digits}f}" for key, digits in columns.values())]
+        for name in found["env_steps_per_second"]
+    ]
+    return table(["Lift, whole evaluation", *columns], *lines)
+
+
+def simulation_equality() -> str:
+    found = rows("simulation_equality.csv")
+    lines = []
+    for (task, actions), own in itertools.groupby(found, key=lambda row: (row["task"], row["actions"])):
+        at = {int(row["control_step"]): row for row in own}
+        largest = [f"{float(at[step]['max']):.1e}" for step in (1, 10, 30)]
+        last = [
+            f"{float(at[100]['median']):.1e}",
+            f"{float(at[100]['max']):.1e}",
+            f"{float(at[100]['within_1e-5']):.0%}",
+        ]
+        lines.append([f"{task}, {actions}", *largest, *last])
+    heads = ["after 1 step", "10", "30", "100: median", "100: largest", "episodes within 1e-5 after 100"]
+    return table(["task, actions", *heads], *lines)
+
+
+LISTED: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docs/tables.yaml").read_text())
+DRAWN: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
-        *(
-            scripted,
-            scripted_in_full,
-            steered,
-            steered_ensembles,
-            steered_human,
-            human,
-            human_in_full,
-            human_ensembles,
-            human_listening,
-            human_pieces,
-            shipped,
-            shipped_lift,
-            recipe,
-            by_updates,
-        ),
-        *(dsrl_lift, dsrl_can, dsrl_square, robosuite15, files_and_commands),
+        *(steered, steered_ensembles, human, human_in_full, human_over_seeds, by_updates, ddim_settings),
+        *(dsrl_lift, dsrl_can, dsrl_square, dsrl_updates, files_and_commands),
+        *(deciding, onnx_latency, cold_start, training_speed, training_threads),
+        *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
     )
 }
 
 
+def content(name: str) -> str:
+    """The table of that name."""
+    if name in LISTED:
+        return listed(LISTED[name])
+    if name in DRAWN:
+        return DRAWN[name]()
+    found = rows(f"{name}.csv")
+    return table(list(found[0]), *(list(row.values()) for row in found))
+
+
 def rendered(page: str) -> str:
     """The text of a page with every marked table as its files have it."""
-    return MARKED.sub(lambda found: f"<!-- table {found[1]} -->\n{TABLES[found[1]]()}", (ROOT / page).read_text())
+    return MARKED.sub(lambda found: f"<!-- table {found[1]} -->\n{content(found[1])}", (ROOT / page).read_text())
 
 
 if __name__ == "__main__":
