@@ -84,7 +84,7 @@ def _play(
         said = "\n".join(f"  {run.folder / LOG}: {last_words(run)}" for run in failed)
         raise UserError(
             f"{len(failed)} of {len(runs)} runs failed and {counts['skipped']} were skipped; started again, the sweep "
-            f"tries them anew. Their last words:\n{said}"
+            f"tries them anew; a run whose folder is deleted begins from nothing. Their last words:\n{said}"
         )
 
 
@@ -102,23 +102,32 @@ def _say_results(finished: list[PlannedRun], output: Path, console: object) -> N
         table = table_of(rows)
         write_csv(output / RUNS, rows)
         write_csv(output / TABLE, table)
-        console.print(_shown(table))
+        console.print(_shown(table), soft_wrap=False)  # as wide as the terminal
         print(f"wrote {output / RUNS} and {output / TABLE}")
     print(f"next, look at every curve: tensorboard --logdir {shlex.quote(str(output))}")
 
 
 def _shown(rows: list[dict[str, Any]]) -> "Table":
-    """The table for a terminal: an interval in one column."""
+    """What fits a terminal of the table that was written: rates as .865, an interval in one column."""
     from rich.box import SIMPLE
     from rich.table import Table
 
-    intervals = {"low": "episodes' 95 %", "seeds_low": "seeds' 95 %"}
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if not name.endswith("high")]
-    shown = Table(*(intervals.get(name, name.replace("_", " ")) for name in names), box=SIMPLE)
+    def rate(value: float) -> str:
+        return f"{value:.3f}".removeprefix("0")
+
+    intervals = {"low": "95 %, episodes", "seeds_low": "95 %, seeds"}
+    left_out = ("high", "seeds_high", "episodes", "seconds")
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in left_out]
+    heads = (intervals.get(name, name.replace("_", " ")) for name in names)
+    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for head in heads:
+        shown.add_column(head, overflow="fold")
     for row in rows:
         cells = []
         for name in names:
-            high = f" to {row[name.replace('low', 'high')]}" if name in intervals and row[name] != "" else ""
-            cells.append(f"{row.get(name, '')}{high}")
+            value = row.get(name, "")
+            if name in intervals and value != "":
+                value = f"{rate(value)} to {rate(row[name.replace('low', 'high')])}"
+            cells.append(rate(value) if name == "success" else str(value))
         shown.add_row(*cells)
     return shown

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import atomic_path, sha256_of
-from sweeps.plan import PlannedRun
+from sweeps.plan import PlannedRun, configs_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, LOG = "run.json", "log.txt"
@@ -62,10 +62,9 @@ def read_record(folder: Path) -> Record | None:
     return Record(**json.loads(path.read_text())) if path.is_file() else None
 
 
-def configs_of(run: PlannedRun) -> dict[str, str]:
+def config_hashes(run: PlannedRun) -> dict[str, str]:
     """SHA-256 of each config that the run's line names."""
-    named = [Path(word) for word in run.words if word.endswith((".yaml", ".yml"))]
-    return {str(path): sha256_of(path) for path in named if path.is_file()}
+    return {str(path): sha256_of(path) for path in configs_of(run.words)}
 
 
 def is_finished(run: PlannedRun) -> bool:
@@ -92,7 +91,7 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
     if is_finished(run):
         return
     run.folder.mkdir(parents=True, exist_ok=True)
-    record = read_record(run.folder) or Record(run.line, configs=configs_of(run))
+    record = read_record(run.folder) or Record(run.line, configs=config_hashes(run))
     log = run.folder / LOG
     if record.starts and "seconds" not in record.starts[-1]:  # the worker was killed, and could not say
         begun = datetime.fromisoformat(record.starts[-1]["begun"]).timestamp()

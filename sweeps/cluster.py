@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from common.errors import UserError
 from envs.pool import available_cpus
-from sweeps.attempt import RunDiedError, RunRefusedError, attempt, begin_again, configs_of, is_finished, read_record
+from sweeps.attempt import RunDiedError, RunRefusedError, attempt, begin_again, config_hashes, is_finished, read_record
 from sweeps.plan import PlannedRun
 
 State = Literal["waiting", "running", "finished", "failed", "skipped"]
@@ -101,7 +101,7 @@ def states_at_start(runs: Mapping[str, PlannedRun]) -> dict[str, State]:
                 f"{run.folder} was begun with another line:\n  {record.line}\nThe sweep now says:\n  {run.line}\n"
                 "Delete the folder to run it anew, or give the sweep another --output."
             )
-        now = configs_of(run)
+        now = config_hashes(run)
         if record is not None and (changed := [path for path, sha in record.configs.items() if now.get(path) != sha]):
             raise UserError(
                 f"{run.folder} was begun with another {changed[0]} than there is now. Delete the folder to run it "

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 
+import yaml
+
 from common.errors import UserError
 from common.number_types import NonNegativeFloat, PositiveInt
 
@@ -234,5 +236,24 @@ def _output_words(words: Sequence[str], folder: Path) -> list[str]:
     """Where the run writes to, its curves included: `fit` logs them elsewhere unless it is told."""
     if words[0] not in INTO_FOLDER:
         return ["--output", str(folder / PRODUCTS[words[0]])]
-    curves = words[0] == "fit" and not any(word.startswith("--trainer.logger") for word in words)
+    curves = words[0] == "fit" and not _has_logger(words)
     return ["--output", str(folder), *(["--trainer.logger.init_args.save_dir", str(folder)] if curves else [])]
+
+
+def _has_logger(words: Sequence[str]) -> bool:
+    """Whether the line or a config of it chooses a logger, or none: its curves go where that one puts them."""
+    if any(word.startswith("--trainer.logger") for word in words):
+        return True
+    for path in configs_of(words):
+        content = yaml.safe_load(path.read_text())
+        trainer = content.get("trainer") if isinstance(content, dict) else None
+        logger = trainer.get("logger", {}) if isinstance(trainer, dict) else {}
+        if not isinstance(logger, dict) or "class_path" in logger:
+            return True
+    return False
+
+
+def configs_of(words: Sequence[str]) -> list[Path]:
+    """The configs that a line names and that are there."""
+    paths = (Path(word.partition("=")[2] if word.startswith("--config=") else word) for word in words)
+    return [path for path in paths if path.suffix in (".yaml", ".yml") and path.is_file()]

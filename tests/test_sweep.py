@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from commands.sweep import sweep
 from common.errors import UserError
 from envs.pool import available_cpus
 from rollouts.statistics import seeds_interval, wilson_interval
-from sweeps.attempt import LOG, Record, configs_of, free_cpus, is_finished, read_record
+from sweeps.attempt import LOG, Record, config_hashes, free_cpus, is_finished, read_record
 from sweeps.plan import PlannedRun, Step, Value, grid_points, plan
 from sweeps.table import rows_of_runs, table_of
 from tests.run_folders import judged, write_dsrl_run
@@ -53,6 +54,22 @@ def test_a_step_runs_once_for_each_combination_of_what_it_mentions() -> None:
     result = runs["result/task=can,seed=1,lr=0.1"]
     assert result.after == (bc.name,)
     assert result.words[2:5] == (f"out/{bc.name}/policy.safetensors", "--network_module", "{odd} name")
+
+
+@pytest.mark.parametrize(
+    ("trainer", "told"),
+    [
+        ({"logger": False}, False),
+        ({"logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs"}}}, False),
+        ({"logger": {"init_args": {"name": "mine"}}}, True),
+        ({}, True),
+    ],
+)
+def test_a_config_that_chooses_a_logger_says_where_it_writes(tmp_path: Path, trainer: Any, told: bool) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text(yaml.safe_dump({"trainer": trainer}))
+    [run] = plan({"bc": Step(f"fit --config {config}")}, [{}], tmp_path).values()
+    assert ("--trainer.logger.init_args.save_dir" in run.words) == told
 
 
 def test_points_hold_values_that_belong_together() -> None:
@@ -187,20 +204,27 @@ def test_the_table_has_means_over_seeds(tmp_path: Path) -> None:
     assert "seed" not in steered
 
 
-def test_a_part_of_a_sweep_leaves_the_rows_of_the_others_and_notices_an_edited_config(tmp_path: Path) -> None:
+def test_a_part_of_a_sweep_leaves_the_rows_of_the_others_and_notices_an_edited_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     config = tmp_path / "judge.yaml"
     config.write_text("n_episodes: 40\n")
     steps = {"result": Step(f"evaluate --config {config} --checkpoint x --seed {{seed}}")}
     output = tmp_path / "out"
     for planned in plan(steps, grid_points({"seed": [3, 4]}, [], {}), output).values():
         write_results_of(planned, 0.8)
-        record = Record(planned.line, [{"seconds": 1.0}], True, configs_of(planned))
+        record = Record(planned.line, [{"seconds": 1.0}], True, config_hashes(planned))
         (planned.folder / "run.json").write_text(json.dumps(vars(record)))
     parts: list[dict[str, list[Value]]] = [{}, {"seed": [3]}]
     for only in parts:
         sweep(steps, output, {"seed": [3, 4]}, only=only)
         rows = list(csv.DictReader((output / "runs.csv").open()))
         assert [(row["seed"], row["agent"]) for row in rows] == [(s, a) for s in "34" for a in ("base", "steered")]
+        table, _, _ = capsys.readouterr().out.partition("wrote")
+        shown = [line for line in table.splitlines() if not re.match(r"\d\d:", line)]
+        assert "steered" in "".join(shown)
+        assert max(map(len, shown)) <= 80
     config.write_text("n_episodes: 41\n")
     before = (output / "provenance.json").read_bytes()
     with pytest.raises(UserError, match=r"begun with another .*judge\.yaml"):
