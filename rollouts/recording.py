@@ -76,7 +76,7 @@ def write_video(path: Path, takes: Sequence[Take]) -> None:
             for frame in _frames(takes, n_frames):
                 writer.send(np.ascontiguousarray(frame))
         except OSError as error:  # ffmpeg is gone: a broken pipe, without an errno
-            raise UserError(f"cannot write {path}: ffmpeg stopped. Is the disk full?") from error
+            raise UserError(f"cannot write {path}: ffmpeg stopped; above is what it said. Is the disk full?") from error
         writer.close()
         _check_whole(partial, n_frames, path)
 
