@@ -3,8 +3,8 @@
 #
 #   bash benchmarks/gpu.sh PACK RESULTS [options of benchmarks/gpu.py: --toy, --minutes N, --steps NAME ...]
 #
-# PACK is what gpu_pack.sh made. Needs python3 (or $PYTHON) with PyTorch, Lightning, numba, h5py, safetensors, rich and
-# tensorboard, and no network. Exits with 1 where a step failed, was skipped, cut short or did not use the GPU.
+# PACK is what gpu_pack.sh made. Needs python3 (or $PYTHON) with PyTorch, Lightning, numba, SciPy, h5py, safetensors,
+# rich, tensorboard and matplotlib, and no network. Exits with 1 where a step failed, was skipped, cut short or did not use the GPU.
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/.."
