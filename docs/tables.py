@@ -164,6 +164,19 @@ def steered_ensembles() -> str:
     return table([*head, "mean length, best baseline", "mean length, steered"], *found)
 
 
+def steered_human() -> str:
+    lines = []
+    for run in [f"square-human-ensemble_prior_s{seed}" for seed in (41, 42, 43)]:
+        own = {row["policy"]: row for row in rows("dsrl.csv") if row["run"] == run}
+        [chosen] = _selected(list(own.values()))
+        cells = [percent(own[noise]["success"]) for noise in ("N(0, I)", "0.5 N(0, I)")]
+        lengths = [f"{float(row['mean_length']):.0f}" for row in (own["0.5 N(0, I)"], chosen)]
+        steered = [f"**{percent(chosen['success'])}**", percents(chosen)]
+        lines.append([chosen["training_seed"], *cells, *steered, count(chosen["env_steps"]), *lengths])
+    heads = ["seed", "with N(0, I)", "with .5 N(0, I)", "**steered**", "95 % interval", "env steps"]
+    return table([*heads, "mean length, .5 N(0, I)", "mean length, steered"], *lines)
+
+
 HUMAN_REPORTS = {
     "ensemble, REPORT": "`fast.yaml` and `human.yaml`: eight networks of 3 x 256, averaged",
     "fast6d, REPORT": "one network of 3 x 512 in their place",
@@ -463,7 +476,7 @@ LISTED: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docs/tables.yaml").r
 DRAWN: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
-        *(steered, steered_ensembles, human, human_in_full, human_over_seeds, by_updates, ddim_settings),
+        *(steered, steered_ensembles, steered_human, human, human_in_full, human_over_seeds, by_updates, ddim_settings),
         *(dsrl_lift, dsrl_can, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
