@@ -1,8 +1,8 @@
 """The tables of figures in the pages, rendered from the files that hold the figures.
 
 python docs/tables.py writes them anew: under each line `<!-- table NAME -->` of a page. NAME is an entry of
-tables.yaml, a function here, or a csv in docs/results that is the table as it stands. A test fails where a page differs
-from its files, so that no figure of these tables is typed.
+tables.yaml, a function here, or an entry of results/small_tables.yaml, a table as it stands. A test fails where a page
+differs from its files, so that no figure of these tables is typed.
 """
 
 import csv
@@ -490,8 +490,7 @@ def content(name: str) -> str:
         return listed(LISTED[name])
     if name in DRAWN:
         return DRAWN[name]()
-    found = rows(f"{name}.csv")
-    return table(list(found[0]), *(list(row.values()) for row in found))
+    return table(*yaml.safe_load((ROOT / "docs/results/small_tables.yaml").read_text())[name])
 
 
 def rendered(page: str) -> str:
