@@ -57,7 +57,8 @@ results: setup
 	@test $(DATA) = scripted -o $(DATA) = human -o -f $(DATA) || { echo "make results: DATA is $(DATA): expected scripted, human, or a file that is there"; exit 2; }
 	@set -e; for task in $(TASKS); do case $(DATA) in \
 	    scripted) $(RUN) sweep --config configs/sweeps/results_$$task.yaml $(SWEEP);; \
-	    human) $(RUN) sweep --config configs/sweeps/results_human.yaml --grid.task "[$$task]" --output results/human/$$task $(SWEEP);; \
+	    human) $(RUN) sweep --config configs/sweeps/results_human.yaml --grid.task "[$$task]" --output results/human/$$task $(SWEEP); \
+	        if [ $$task = square ]; then $(RUN) sweep --config configs/sweeps/results_human_steered.yaml $(SWEEP); fi;; \
 	    *) $(RUN) sweep --config configs/sweeps/results_file.yaml --grid.task "[$$task]" --grid.dataset '["$(DATA)"]' \
 	        --output results/$(basename $(notdir $(DATA)))/$$task $(SWEEP);; \
 	esac; done
