@@ -174,7 +174,7 @@ class LastCheckpoint(ModelCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
         saved = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if is_last_epoch(trainer) and not saved and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)  # said, else Lightning says it
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say so where a run that was to go on is at its end already."""
