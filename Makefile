@@ -52,7 +52,7 @@ verify: setup
 # The success rates of README and docs/results.md from nothing, a sweep per task, each in results/; hours on a CPU. Again: it goes on.
 # DATA=scripted | human | FILE.hdf5, TASKS='lift can'; SWEEP='--dry_run true' or other flags of `sweep`.
 DATA ?= scripted
-TASKS ?= $(if $(filter %.hdf5,$(DATA)),$(error make results DATA=$(DATA): say which task it is of, such as TASKS=square),lift can square)
+TASKS ?= $(if $(filter scripted human,$(DATA)),lift can square,$(error make results DATA=$(DATA): expected scripted, human, or a file and which task it is of, such as TASKS=square))
 results: setup
 	@test $(DATA) = scripted -o $(DATA) = human -o -f $(DATA) || { echo "make results: DATA is $(DATA): expected scripted, human, or a file that is there"; exit 2; }
 	@set -e; for task in $(TASKS); do case $(DATA) in \

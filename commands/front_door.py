@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commands.first_words import first_flags, program, welcome
-from common.errors import LineError, UserError
+from common.errors import InUseError, LineError, UserError
 
-MISTAKE, INTERRUPTED = 2, 130
+MISTAKE, IN_USE, INTERRUPTED = 2, 75, 130
 HELP = ("-h", "--help")
 
 
@@ -68,8 +68,8 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
         args: the words after the program's name.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake, 130 after Ctrl-C. A failure that is not the user's raises, and so
-        ends with a traceback and status 1.
+        The exit status: 0, 2 for a user's mistake, 75 where another run holds the folder, 130 after Ctrl-C. A failure
+        that is not the user's raises, and so ends with a traceback and status 1.
     """
     if not args:
         print(welcome())
@@ -95,6 +95,8 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
             _call(function, name, rest)
     except LineError as error:
         return _mistake(f"{error}\nOptions: {program()} {name} --help")
+    except InUseError as error:
+        return _mistake(str(error), IN_USE)
     except UserError as error:
         return _mistake(str(error))
     except KeyboardInterrupt:
@@ -162,6 +164,6 @@ def _overview(commands: Mapping[str, Command]) -> str:
     return "\n".join([f"usage: {program()} <command> [options]", "", *lines, "", f"{program()} <command> --help"])
 
 
-def _mistake(message: str) -> int:
+def _mistake(message: str, status: int = MISTAKE) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return MISTAKE
+    return status

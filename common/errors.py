@@ -8,5 +8,12 @@ class UserError(Exception):
     """
 
 
+class InUseError(UserError):
+    """Another process holds what the command needs, so the same line may succeed later: the exit status is 75.
+
+    That is EX_TEMPFAIL of sysexits.h, by which a script can tell it from a mistake.
+    """
+
+
 class LineError(UserError):
     """A mistake in the words of a command line, which the command's ``--help`` would clear up."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import InUseError, UserError
 
 LOCK_FILE = ".lock"
 # Of file systems without locks, such as a Lustre mounted without `flock`.
@@ -24,7 +24,8 @@ def run_lock(folder: str | Path) -> Iterator[None]:
     stays behind and means nothing by itself. On a file system without locks a warning is all that happens.
 
     Raises:
-        UserError: another process holds the folder, or it cannot be written.
+        InUseError: another process holds the folder.
+        UserError: it cannot be written.
     """
     path = Path(folder) / LOCK_FILE
     try:
@@ -45,7 +46,7 @@ def _acquire(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = path.read_text(errors="replace")[:100]
-        raise UserError(
+        raise InUseError(
             f"{path.parent} is in use by another run ({holder or 'just begun'}): wait until it has ended, stop it, or "
             "name another output folder"
         ) from error

@@ -21,7 +21,7 @@ from sweeps.plan import PlannedRun, configs_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, LOG = "run.json", "log.txt"
-MISTAKE = 2  # the exit status of a line that no second attempt would make right
+MISTAKE, IN_USE = 2, 75  # exit statuses: no second attempt at once would go better
 SECONDS_TO_SAVE = 60.0  # between the request to stop and the kill
 
 
@@ -31,6 +31,10 @@ class RunDiedError(Exception):
 
 class RunRefusedError(Exception):
     """The command refused its line."""
+
+
+class RunLockedError(Exception):
+    """Another run holds the folder."""
 
 
 @dataclass
@@ -85,6 +89,7 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
     Raises:
         RunDiedError: the command failed or was killed.
         RunRefusedError: it called its line a mistake.
+        RunLockedError: another run, such as the same line typed by hand, holds the folder.
         KeyboardInterrupt: the sweep is being stopped; the command was asked to save, and has ended.
     """
     os.chdir(workplace)
@@ -115,6 +120,8 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
         raise stop
     if status == MISTAKE:
         raise RunRefusedError(run.name)
+    if status == IN_USE:
+        raise RunLockedError(run.name)
     if not record.finished:
         raise RunDiedError(f"{run.name}: exit status {status}")
 

@@ -11,7 +11,16 @@ from typing import Any, Literal
 
 from common.errors import UserError
 from envs.pool import available_cpus
-from sweeps.attempt import RunDiedError, RunRefusedError, attempt, begin_again, config_hashes, is_finished, read_record
+from sweeps.attempt import (
+    RunDiedError,
+    RunLockedError,
+    RunRefusedError,
+    attempt,
+    begin_again,
+    config_hashes,
+    is_finished,
+    read_record,
+)
 from sweeps.plan import PlannedRun
 
 State = Literal["waiting", "running", "finished", "failed", "skipped"]
@@ -208,8 +217,8 @@ def _outcome(ray: Any, future: Any, run: PlannedRun, states: Mapping[str, State]
             return "skipped", f"after {broken[0]}"
         if isinstance(error, ray.exceptions.WorkerCrashedError):
             return "failed", "its worker died, at every attempt"
-        refused = isinstance(getattr(error, "cause", error), RunRefusedError)
-        return "failed", "refused, its log says why" if refused else "at every attempt"
+        whys = {RunRefusedError: "refused, its log says why", RunLockedError: "another run is in its folder"}
+        return "failed", whys.get(type(getattr(error, "cause", error)), "at every attempt")
     record = read_record(run.folder)
     return "finished", "" if record is None else f"{record.seconds:.0f} s"
 

@@ -19,6 +19,7 @@ from cli import COMMANDS
 from commands.front_door import run
 from commands.sweep import sweep
 from common.errors import UserError
+from common.lock import run_lock
 from envs.pool import available_cpus
 from rollouts.statistics import seeds_interval, wilson_interval
 from sweeps.attempt import LOG, Record, config_hashes, free_cpus, is_finished, read_record
@@ -154,6 +155,13 @@ def test_make_results_on_a_file_of_ones_own(tmp_path: Path) -> None:
         "2",
     )
     assert any((output / "short").rglob("events.out.tfevents.*")), "its curves are in the sweep's folder"
+
+
+@pytest.mark.parametrize("file", ["mine.hdf5", "mine.h5"])
+def test_make_results_on_a_file_asks_for_its_task(file: str) -> None:
+    made = subprocess.run(["make", "-n", "results", f"DATA={file}"], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 2
+    assert f"DATA={file}: expected scripted, human, or a file and which task it is of" in made.stderr
 
 
 def test_the_interval_over_seeds_holds_both_kinds_of_chance() -> None:
@@ -394,6 +402,35 @@ def test_a_killed_worker_and_an_interruption_cost_nothing_but_time(cli_server: F
     assert run(COMMANDS, ["sweep", "--config", str(file)]) == 0, "all is finished: not even Ray is started"
     assert read_record(second) == record
     assert run(COMMANDS, ["sweep", "--config", str(file), "--extra.bc", "--model.lr 0.1"]) == 2, "another line"
+
+
+def test_a_run_that_cannot_go_on_says_why_and_what_to_do(cli_server: ForkServer, tmp_path: Path) -> None:
+    """In the folder of the first another run is at work; the other's data were made anew since it was interrupted."""
+    data = write_toy_dataset(tmp_path / "toy.hdf5")
+    command, *words = [word for word in fit_line(tmp_path, data) if not word.startswith("--best.dirpath")]
+    steps = {"bc": {"run": shlex.join([command, *words]) + " --seed_everything {seed}"}}
+    output = tmp_path / "out"
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"output": str(output), "grid": {"seed": [0, 1]}, "steps": steps}))
+    begun = ["fit", *words, "--seed_everything", "1", "--output", str(output / "bc/seed=1")]
+    status, errors = cli_server.run(begun)
+    assert status == 0, errors
+    data.unlink()
+    write_toy_dataset(data, seed=1)
+    with run_lock(output / "bc/seed=0"):
+        sweep = start(file)
+        said, _ = sweep.communicate(timeout=400)
+    assert sweep.returncode == 2, said
+    assert "failed   bc/seed=0 (another run is in its folder)" in said
+    assert "failed   bc/seed=1 (refused, its log says why)" in said
+    assert "a run whose folder is deleted begins from nothing" in said
+    for seed, reason in enumerate(("is in use by another run", "--resume goes on with")):
+        folder = output / f"bc/seed={seed}"
+        [last] = [line for line in said.splitlines() if line.startswith(f"  {folder / LOG}: ")]
+        assert reason in last
+        record = read_record(folder)
+        assert record is not None
+        assert len(record.starts) == 1, "a second attempt at once would go no better"
 
 
 def test_a_mistaken_run_fails_at_once_and_those_after_it_are_skipped(tmp_path: Path) -> None:
