@@ -1,8 +1,9 @@
-"""The tables of figures in the pages, rendered from the files that hold the figures.
+"""The figures in the pages, rendered from the files that hold them.
 
-python docs/tables.py writes them anew: under each line `<!-- table NAME -->` of a page. NAME is an entry of
-tables.yaml, a function here, or an entry of results/small_tables.yaml, a table as it stands. A test fails where a page
-differs from its files, so that no figure of these tables is typed.
+python docs/tables.py writes them anew. Under a line `<!-- table NAME -->` of a page stands a table: an entry of
+tables.yaml, a function here, or an entry of results/small_tables.yaml, a table as it stands. In a sentence,
+`<!-- figure NAME -->.885<!-- / -->` is an entry of figures.yaml or a row of results/once.csv. A test fails where a page
+differs from its files, so that none of these figures is typed.
 """
 
 import csv
@@ -19,9 +20,10 @@ import yaml
 from rollouts.statistics import seeds_interval, wilson_interval
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", *(f"docs/{page}.md" for page in ("data", "deployment", "results", "simulation", "speed")))
-PAGES = (*PAGES, "pretrained/README.md")
+PAGES = ["README.md", "pretrained/README.md"]
+PAGES += [f"docs/{page}.md" for page in ("data", "deployment", "results", "simulation", "speed", "training")]
 MARKED = re.compile(r"^<!-- table (\w+) -->\n(?:\|.*\n)*", re.MULTILINE)
+INLINE = re.compile(r"<!-- figure (\w+) -->.*?<!-- / -->")
 
 Row = dict[str, str]
 
@@ -123,6 +125,18 @@ def listed(spec: dict[str, Any]) -> str:
     return table([*columns, *(head for heads in cells.values() for head in heads)], *lines)
 
 
+def matches(row: Row, where: dict[str, Any]) -> bool:
+    """Whether each field has its value."""
+    return all(_plain(row[field]) == _plain(value) for field, value in where.items())
+
+
+def figure(name: str) -> str:
+    """What stands in a sentence under that name."""
+    file, where, said = FIGURES.get(name, ("once.csv", {"figure": name}, "{value}"))
+    [row] = (row for row in rows(file) if matches(row, where))
+    return re.sub(r"\{(.*?)\}", lambda part: _cell(row, part[1], {}), said)
+
+
 BASELINES = ("N(0, I)", "0.5 N(0, I)", "w = 0")
 
 
@@ -165,14 +179,21 @@ def steered_ensembles() -> str:
 
 
 def steered_human() -> str:
-    lines = []
+    """A line per seed, and the means with the interval of all episodes."""
+    runs = []
     for run in [f"square-human-ensemble_prior_s{seed}" for seed in (41, 42, 43)]:
         own = {row["policy"]: row for row in rows("dsrl.csv") if row["run"] == run}
         [chosen] = _selected(list(own.values()))
-        cells = [percent(own[noise]["success"]) for noise in ("N(0, I)", "0.5 N(0, I)")]
-        lengths = [f"{float(row['mean_length']):.0f}" for row in (own["0.5 N(0, I)"], chosen)]
+        runs.append((own["N(0, I)"], own["0.5 N(0, I)"], chosen))
+    played = list(zip(*runs, strict=True))
+    runs.append((_pooled(played[0]), _pooled(played[1]), _pooled(played[2]) | {"training_seed": "all"}))
+    lines = []
+    for plain, scaled, chosen in runs:
+        lengths = [f"{float(row['mean_length']):.0f}" for row in (scaled, chosen)]
         steered = [f"**{percent(chosen['success'])}**", percents(chosen)]
-        lines.append([chosen["training_seed"], *cells, *steered, count(chosen["env_steps"]), *lengths])
+        steps = count(chosen["env_steps"]) if chosen["env_steps"] else ""
+        cells = [percent(row["success"]) for row in (plain, scaled)]
+        lines.append([chosen["training_seed"], *cells, *steered, steps, *lengths])
     heads = ["seed", "with N(0, I)", "with .5 N(0, I)", "**steered**", "95 % interval", "env steps"]
     return table([*heads, "mean length, .5 N(0, I)", "mean length, steered"], *lines)
 
@@ -281,6 +302,15 @@ def _played(own: list[Row]) -> list[str]:
 def _kind(row: Row, bold: bool = False) -> str:
     success = rate(row["success"])
     return f"{row['policy'].removeprefix('steered, ')} {f'**{success}**' if bold else success}"
+
+
+def _pooled(own: Sequence[Row]) -> Row:
+    """Several rows as one: means, with Wilson's interval of all their episodes."""
+    rates, episodes = [float(row["success"]) for row in own], [int(row["episodes"]) for row in own]
+    low, high = wilson_interval(sum(round(r * n) for r, n in zip(rates, episodes, strict=True)), sum(episodes))
+    length = statistics.mean(float(row["mean_length"]) for row in own)
+    pooled = {"success": statistics.mean(rates), "low": low, "high": high, "mean_length": length, "env_steps": ""}
+    return {name: str(value) for name, value in pooled.items()}
 
 
 def human_over_seeds() -> str:
@@ -456,6 +486,24 @@ def simulation_evaluation() -> str:
     return table(["Lift, whole evaluation", *columns], *lines)
 
 
+def simulation_success() -> str:
+    found = figures("simulation_success.json")
+    lines = []
+    for stepping in ("fused", "stock"):
+        low, high = (str(end) for end in found[stepping]["ci95"])
+        cells = [percent(found[stepping]["success_rate"]), percents({"low": low, "high": high})]
+        lines.append([stepping, *cells, f"{found[stepping]['mean_length']:.1f}"])
+    return table(["stepping", "success", "95 % interval", "mean length"], *lines)
+
+
+def gpu_toy() -> str:
+    found = figures("gpu_toy.json")["steps"]
+    return table(
+        ["step", "in small, on a CPU", "seconds"],
+        *([f"`{name}`", step["verdict"], f"{step['wall_s']:.0f}"] for name, step in found.items()),
+    )
+
+
 def simulation_equality() -> str:
     found = rows("simulation_equality.csv")
     lines = []
@@ -472,6 +520,7 @@ def simulation_equality() -> str:
     return table(["task, actions", *heads], *lines)
 
 
+FIGURES: dict[str, tuple[str, dict[str, Any], str]] = yaml.safe_load((ROOT / "docs/figures.yaml").read_text())
 LISTED: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docs/tables.yaml").read_text())
 DRAWN: dict[str, Callable[[], str]] = {
     each.__name__: each
@@ -480,6 +529,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         *(dsrl_lift, dsrl_can, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
+        *(simulation_success, gpu_toy),
     )
 }
 
@@ -494,8 +544,9 @@ def content(name: str) -> str:
 
 
 def rendered(page: str) -> str:
-    """The text of a page with every marked table as its files have it."""
-    return MARKED.sub(lambda found: f"<!-- table {found[1]} -->\n{content(found[1])}", (ROOT / page).read_text())
+    """The text of a page with every marked table and figure as its files have it."""
+    text = MARKED.sub(lambda found: f"<!-- table {found[1]} -->\n{content(found[1])}", (ROOT / page).read_text())
+    return INLINE.sub(lambda found: f"<!-- figure {found[1]} -->{figure(found[1])}<!-- / -->", text)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ def test_every_table_stands_in_one_place(tables: ModuleType) -> None:
     marked = [name for page in tables.PAGES for name in tables.MARKED.findall((ROOT / page).read_text())]
     assert len(marked) == len(set(marked))
     assert not {*tables.LISTED, *tables.DRAWN} - set(marked)
+    inline = {name for page in tables.PAGES for name in tables.INLINE.findall((ROOT / page).read_text())}
+    once = {row["figure"] for row in tables.rows("once.csv")}
+    assert inline == {*tables.FIGURES, *once}
+    assert not tables.FIGURES.keys() & once
 
 
 def test_no_measured_table_is_typed(tables: ModuleType) -> None:
@@ -41,6 +45,20 @@ def test_no_measured_table_is_typed(tables: ModuleType) -> None:
     for page in [ROOT / "README.md", ROOT / "pretrained/README.md", *(ROOT / "docs").glob("*.md")]:
         typed = tables.MARKED.sub("", page.read_text())
         assert not measured.search(typed), f"{page.name}: {measured.search(typed)}: put it into docs/results"
+
+
+def test_no_rate_in_a_sentence_is_typed(tables: ModuleType) -> None:
+    """Unless the sentence calls it a goal, or another project's, or means settings and the level of all intervals."""
+    goals = r"goals? (of|is|were) \.\d+( and \.\d+)?|\) of \.97 within|does not reach \.98|bound of \.98"
+    settings = r"rate (of )?\.\d+|EMA \.\d+|\.\d+ N\(0, I\)|scale, \.5|\.5 standard deviation|\.001 \|w\|"
+    others = r"82 % of 20 episodes|95 % interval|Wilson's, 95 %|goal of 95 %|95 % that is aimed at"
+    rate = re.compile(r"(?<![\w.-])\.\d+\b|\b\d+(\.\d+)? %")
+    for page in [ROOT / "README.md", ROOT / "pretrained/README.md", *(ROOT / "docs").glob("*.md")]:
+        text = tables.INLINE.sub("", tables.MARKED.sub("", page.read_text()))
+        text = re.sub(r"^```.*?^```|^\|.*?$|`[^`]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+        text = re.sub("|".join((goals, settings, others)), "", " ".join(text.split()))
+        found = rate.search(text)
+        assert found is None, f"{page.name}: ...{text[: found.end()][-80:]}: put it into docs/results"
 
 
 def test_another_figure_changes_the_page(tables: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
