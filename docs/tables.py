@@ -142,13 +142,15 @@ BASELINES = ("N(0, I)", "0.5 N(0, I)", "w = 0")
 
 def steered() -> str:
     found = []
-    for run in [f"lift_prior_s{s}" for s in (7, 8, 9)] + [f"can_prior_s{s}" for s in (7, 8, 9)] + ["square_prior_s7"]:
+    for run in (
+        [f"lift_prior_s{s}" for s in (7, 8, 9)] + [f"can-fit_prior_s{s}" for s in (32, 33)] + ["square_prior_s7"]
+    ):
         own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
         others = [row for row in own if not row["policy"].startswith("steered") and row is not base]
         best = max(others, key=lambda row: float(row["success"]))
         last = _selected(own)[-1]
-        name = f"{run.partition('_')[0].capitalize()}, {base['training_seed']}"
+        name = f"{re.split('[-_]', run)[0].capitalize()}, {base['training_seed']}"
         found.append(
             [
                 name,
@@ -261,6 +263,10 @@ def by_updates() -> str:
 
 def dsrl_lift() -> str:
     return _dsrl({f"lift_prior_s{seed}": str(seed) for seed in (7, 8, 9)})
+
+
+def dsrl_can_by_fit() -> str:
+    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (32, 33)})
 
 
 def dsrl_square() -> str:
@@ -526,7 +532,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
         *(steered, steered_ensembles, steered_human, human, human_in_full, human_over_seeds, by_updates, ddim_settings),
-        *(dsrl_lift, dsrl_can, dsrl_square, dsrl_updates, files_and_commands),
+        *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
         *(simulation_success, gpu_toy),
