@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from sweeps.plan import PlannedRun, configs_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, LOG = "run.json", "log.txt"
+STOP = ".stop"  # while this file is in its folder, a run is asked to end: Ray may lose what it passes on to a task
 MISTAKE, IN_USE = 2, 75  # exit statuses: no second attempt at once would go better
 SECONDS_TO_SAVE = 60.0  # between the request to stop and the kill
 
@@ -110,14 +111,14 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
     try:
         with log.open("a") as output, free_cpus(run.cpus) as cpus:
             print(f"$ {shlex.join(['python', 'cli.py', *words])}", file=output, flush=True)
-            status, stop = _run(words, cpus, output.fileno(), threads)
+            status, stopped = _run(words, cpus, output.fileno(), threads, run.folder / STOP)
         record.starts[-1]["status"] = status
         record.finished = status == 0 and run.product.is_file()
     finally:
         record.starts[-1]["seconds"] = time.monotonic() - start
         _write(run.folder, record)
-    if stop is not None:
-        raise stop
+    if stopped:
+        raise KeyboardInterrupt
     if status == MISTAKE:
         raise RunRefusedError(run.name)
     if status == IN_USE:
@@ -171,8 +172,8 @@ def free_cpus(count: int) -> Iterator[list[int]]:
         yield found  # none: where another user of the machine's Ray holds them, any will do
 
 
-def _run(words: list[str], cpus: list[int], output: int, threads: str | None) -> tuple[int, KeyboardInterrupt | None]:
-    """Exit status of ``python cli.py words``, negative for a signal, and what stopped it."""
+def _run(words: list[str], cpus: list[int], output: int, threads: str | None, stop: Path) -> tuple[int, bool]:
+    """Exit status of ``python cli.py words``, negative for a signal, and whether the sweep stopped it."""
     program = [sys.executable, str(ROOT / "cli.py"), *words]
     tie = [sys.executable, "-I", str(ROOT / "sweeps/tied.py"), str(os.getpid()), ",".join(map(str, cpus))]
     # It stays in the worker's process group: Ctrl-C at the terminal does not reach that, and where the worker is killed
@@ -183,15 +184,23 @@ def _run(words: list[str], cpus: list[int], output: int, threads: str | None) ->
     )
     try:
         while (status := process.poll()) is None:
+            if stop.exists():
+                return _end(process), True
             time.sleep(0.1)
-        return status, None
-    except KeyboardInterrupt as stop:  # the sweep's wish, passed on by Ray
-        process.terminate()
-        try:
-            return process.wait(SECONDS_TO_SAVE), stop
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait(), stop
+        return status, False
+    except KeyboardInterrupt:  # the sweep's wish, passed on by Ray
+        return _end(process), True
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Ask ``process`` to save and end; its exit status. Ray's interruption may come on top of the file's."""
+    process.terminate()
+    deadline = time.monotonic() + SECONDS_TO_SAVE
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(KeyboardInterrupt):
+            time.sleep(0.1)
+    process.kill()
+    return process.wait()
 
 
 def _environment(environment: Mapping[str, str], threads: str | None) -> dict[str, str]:

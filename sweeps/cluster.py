@@ -12,6 +12,7 @@ from typing import Any, Literal
 from common.errors import UserError
 from envs.pool import available_cpus
 from sweeps.attempt import (
+    STOP,
     RunDiedError,
     RunLockedError,
     RunRefusedError,
@@ -67,7 +68,7 @@ def play(runs: Mapping[str, PlannedRun], retries: int, tell: Tell) -> dict[str, 
             try:
                 _watch(ray, tasks, runs, states, tell, asked)
             except KeyboardInterrupt:
-                _stop(ray, tasks)
+                _stop(ray, tasks, runs)
                 raise
     finally:
         ray.shutdown()
@@ -120,6 +121,7 @@ def states_at_start(runs: Mapping[str, PlannedRun]) -> dict[str, State]:
         states[name] = "finished" if done else "waiting"
         if not done:
             begin_again(run)
+            (run.folder / STOP).unlink(missing_ok=True)  # of a sweep that was killed while it stopped
     return states
 
 
@@ -228,11 +230,20 @@ def _attempts(folder: Path) -> int:
     return 0 if record is None else len(record.starts)
 
 
-def _stop(ray: Any, tasks: Mapping[Any, str]) -> None:
+def _stop(ray: Any, tasks: Mapping[Any, str], runs: Mapping[str, PlannedRun]) -> None:
     """Ask the running commands to save, and wait until they have ended; a second Ctrl-C does not wait."""
     for future in reversed(list(tasks)):  # those that wait for others first
         ray.cancel(future, force=False, recursive=False)
+    asked: set[Path] = set()
     begun = time.monotonic()
     left = list(tasks)
-    while left and time.monotonic() - begun < 90:
-        _, left = ray.wait(left, num_returns=len(left), timeout=SECONDS_BETWEEN_LOOKS)
+    try:
+        while left and time.monotonic() - begun < 90:
+            for folder in (runs[tasks[future]].folder for future in left):
+                if folder.is_dir():  # it has begun, if only this moment
+                    (folder / STOP).touch()
+                    asked.add(folder / STOP)
+            _, left = ray.wait(left, num_returns=len(left), timeout=SECONDS_BETWEEN_LOOKS)
+    finally:
+        for file in asked:
+            file.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from common.errors import UserError
 from common.lock import run_lock
 from envs.pool import available_cpus
 from rollouts.statistics import seeds_interval, wilson_interval
-from sweeps.attempt import LOG, Record, config_hashes, free_cpus, is_finished, read_record
+from sweeps.attempt import LOG, STOP, Record, attempt, config_hashes, free_cpus, is_finished, read_record
 from sweeps.plan import PlannedRun, Step, Value, grid_points, plan
 from sweeps.table import rows_of_runs, table_of
 from tests.run_folders import judged, write_dsrl_run
@@ -402,6 +403,43 @@ def test_a_killed_worker_and_an_interruption_cost_nothing_but_time(cli_server: F
     assert run(COMMANDS, ["sweep", "--config", str(file)]) == 0, "all is finished: not even Ray is started"
     assert read_record(second) == record
     assert run(COMMANDS, ["sweep", "--config", str(file), "--extra.bc", "--model.lr 0.1"]) == 2, "another line"
+
+
+def test_a_run_asked_to_stop_saves_however_the_wish_comes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By the file, as Ray loses an interruption now and then; and one that comes late does not cut the saving short."""
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/tied.py").write_text((ROOT / "sweeps/tied.py").read_text())
+    (tmp_path / "cli.py").write_text(
+        "import signal, sys, time\n"
+        "def save(*_):\n"
+        "    print('saving', flush=True)\n"
+        "    time.sleep(0.5)\n"
+        "    print('saved', flush=True)\n"
+        "    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.setattr("sweeps.attempt.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    planned = PlannedRun("bc", "bc", ("fit",), tmp_path / "bc", {}, (), 1, 0)
+    log = planned.folder / LOG
+
+    def ask() -> None:
+        wait_until(lambda: log.exists() and "begun" in log.read_text())
+        (planned.folder / STOP).touch()
+        wait_until(lambda: "saving" in log.read_text())
+        signal.raise_signal(signal.SIGINT)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with pytest.raises(KeyboardInterrupt):
+        attempt(planned, str(tmp_path), None)
+    asking.join()
+    assert log.read_text().split()[-3:] == ["begun", "saving", "saved"]
+    record = read_record(planned.folder)
+    assert record is not None
+    assert record.starts[0]["status"] == 143
 
 
 def test_a_run_that_cannot_go_on_says_why_and_what_to_do(cli_server: ForkServer, tmp_path: Path) -> None:
