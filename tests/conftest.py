@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from sweeps.attempt import free_cpus
 from tests.training_toy import ForkServer
 
 # The networks of the tests are so small that a second thread costs more than it brings, most of all on a busy machine.
@@ -14,6 +15,18 @@ torch.set_num_threads(1)
 # a pool of processes that import torch, torch.compile costs half. Read at the first compilation, by forks as well.
 os.environ |= {"TORCHINDUCTOR_DEBUG_COMPILE": "1", "TORCHINDUCTOR_VEC_ISA_OK": "0"}
 os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_cpu() -> Iterator[None]:
+    """A pool starts a worker per CPU, which costs more than it plays here; tests of several workers say how many.
+
+    The tests of two environments, run beside one another, take different CPUs.
+    """
+    with free_cpus(1) as cpus:
+        if cpus:
+            os.sched_setaffinity(0, cpus)
+        yield
 
 
 @pytest.fixture(scope="session")
