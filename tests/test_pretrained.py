@@ -1,8 +1,12 @@
 """The shipped policies are the files that their figures speak of beside them."""
 
+import re
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from benchmarks.verify_pretrained import FIGURES, FOLDER, judged_file, row_of, rows
 from common.files import sha256_of
@@ -10,6 +14,7 @@ from dsrl.agent import load_steered_agent
 from policies import load_policy
 from rollouts.loop import Episode
 from tests.run_folders import write_results
+from tests.training_toy import ROOT, ForkServer
 
 LARGEST = 3_000_000  # bytes
 
@@ -30,6 +35,21 @@ def test_figures_state_an_interval_that_holds_the_rate() -> None:
     assert Path(FIGURES).is_file()
     for row in rows():
         assert float(row["low"]) <= float(row["success"]) <= float(row["high"])
+
+
+def test_the_lines_that_made_them_would_make_their_like(cli_server: ForkServer) -> None:
+    """In network, chunk, diffusion and rotations."""
+    lines = re.findall(r"^python cli\.py (fit .*?[^\\])$", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert lines
+    for line in lines:
+        words = shlex.split(line.replace("\\\n", " "))
+        fit = cli_server.start([*(word.replace("configs/", f"{ROOT}/configs/") for word in words), "--print_config"])
+        assert fit.wait() == 0, fit.stderr
+        model, data = (yaml.safe_load(fit.output.read_text())[part] for part in ("model", "data"))
+        spec = load_policy(FOLDER / data["task"] / "policy.safetensors").spec
+        assert model["network"] == asdict(spec.network)
+        assert model["diffusion"] == asdict(spec.diffusion)
+        assert (model["rotations"], data["pred_horizon"]) == ("6d" if spec.quaternions else None, spec.pred_horizon)
 
 
 def test_a_steered_actor_fits_the_policy_beside_it() -> None:
