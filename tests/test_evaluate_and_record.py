@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -18,6 +19,7 @@ from dsrl.config import DSRLConfig
 from envs.rendering import choose_gl
 from envs.tasks import default_env_args
 from policies import DiffusionPolicy, NetworkConfig, PolicySpec
+from tests.worker_threads import worker_threads
 
 LIFT_DIMS = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10}
 
@@ -33,6 +35,12 @@ def save_policy(path: Path, task: str | None = "lift", env_args: dict | None = N
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("policy") / "lift.safetensors"
     return save_policy(path, env_args=default_env_args("lift"))
+
+
+@pytest.fixture
+def in_process() -> Iterator[None]:
+    with worker_threads():
+        yield
 
 
 def test_results_file_says_what_was_judged_and_how(
@@ -61,11 +69,13 @@ def test_results_file_says_what_was_judged_and_how(
     assert "success 0.0% (0/3" in capsys.readouterr().out
 
     again = tmp_path / "one_env.json"
-    assert run(COMMANDS, [*line, f"--output={again}", "--n_envs=1"]) == 0
+    with worker_threads():
+        assert run(COMMANDS, [*line, f"--output={again}", "--n_envs=1"]) == 0
     assert json.loads(again.read_text())["episodes"] == results["episodes"]
 
 
 @pytest.mark.skipif(choose_gl() is None, reason="neither EGL nor OSMesa is installed: nothing to render with")
+@pytest.mark.usefixtures("in_process")
 def test_record_writes_one_playable_video_per_episode(checkpoint: Path, tmp_path: Path) -> None:
     line = ["record", f"--checkpoint={checkpoint}", f"--output={tmp_path}", "--n_episodes=2", "--horizon=5"]
     assert run(COMMANDS, [*line, "--size=64"]) == 0
@@ -106,6 +116,7 @@ def test_a_noise_scale_that_record_would_not_show_is_refused(checkpoint: Path, t
         record(checkpoint, tmp_path, sac=tmp_path / "sac.zip", noise_scale=0.5)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_checkpoint_that_names_no_task_asks_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nameless = save_policy(tmp_path / "nameless.safetensors", task=None)
     line = ["evaluate", f"--checkpoint={nameless}", "--n_episodes=1", "--horizon=4"]
@@ -115,6 +126,7 @@ def test_checkpoint_that_names_no_task_asks_for_one(tmp_path: Path, capsys: pyte
         assert run(COMMANDS, [*line, "--task=lift"]) == 0
 
 
+@pytest.mark.usefixtures("in_process")
 def test_checkpoint_of_another_tasks_dims_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = save_policy(tmp_path / "wrong.safetensors", env_args=default_env_args("can"), task="can")
     assert run(COMMANDS, ["evaluate", f"--checkpoint={wrong}", "--n_episodes=1", "--horizon=4"]) == 2

@@ -12,6 +12,7 @@ from datamodules.hdf5 import DatasetFile
 from envs.rendering import choose_gl
 from tests.test_evaluate_and_record import save_policy
 from tests.training_toy import write_toy_dataset
+from tests.worker_threads import worker_threads
 
 pytestmark = pytest.mark.skipif(choose_gl() is None, reason="neither EGL nor OSMesa is installed: nothing to render")
 HELD = 20  # frames of the outcome
@@ -19,7 +20,8 @@ HELD = 20  # frames of the outcome
 
 def test_a_demonstration_beside_its_own_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, videos = tmp_path / "lift.hdf5", tmp_path / "videos"
-    assert run(COMMANDS, ["collect", "--task=lift", "--n_demos=2", "--n_envs=1", f"--output={data}"]) == 0
+    with worker_threads():
+        assert run(COMMANDS, ["collect", "--task=lift", "--n_demos=2", "--n_envs=1", f"--output={data}"]) == 0
     line = ["playback", f"--dataset={data}", "--demos=1", "--actions", "--size=64", f"--output={videos}"]
     assert run(COMMANDS, line) == 0
     with DatasetFile(data) as file:
