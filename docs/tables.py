@@ -143,7 +143,7 @@ BASELINES = ("N(0, I)", "0.5 N(0, I)", "w = 0")
 def steered() -> str:
     found = []
     for run in (
-        [f"lift_prior_s{s}" for s in (7, 8, 9)] + [f"can-fit_prior_s{s}" for s in (32, 33)] + ["square_prior_s7"]
+        [f"lift_prior_s{s}" for s in (7, 8, 9)] + [f"can-fit_prior_s{s}" for s in (32, 33, 34)] + ["square_prior_s7"]
     ):
         own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
@@ -266,7 +266,7 @@ def dsrl_lift() -> str:
 
 
 def dsrl_can_by_fit() -> str:
-    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (32, 33)})
+    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (32, 33, 34)})
 
 
 def dsrl_square() -> str:
@@ -493,13 +493,14 @@ def simulation_evaluation() -> str:
 
 
 def simulation_success() -> str:
-    found = figures("simulation_success.json")
     lines = []
-    for stepping in ("fused", "stock"):
-        low, high = (str(end) for end in found[stepping]["ci95"])
-        cells = [percent(found[stepping]["success_rate"]), percents({"low": low, "high": high})]
-        lines.append([stepping, *cells, f"{found[stepping]['mean_length']:.1f}"])
-    return table(["stepping", "success", "95 % interval", "mean length"], *lines)
+    for version, file in (("1.4.1", "simulation_success.json"), ("1.5.2", "simulation_success15.json")):
+        found = figures(file)
+        for stepping in ("fused", "stock"):
+            low, high = (str(end) for end in found[stepping]["ci95"])
+            cells = [percent(found[stepping]["success_rate"]), percents({"low": low, "high": high})]
+            lines.append([version, stepping, *cells, f"{found[stepping]['mean_length']:.1f}"])
+    return table(["robosuite", "stepping", "success", "95 % interval", "mean length"], *lines)
 
 
 def gpu_toy() -> str:
@@ -511,19 +512,16 @@ def gpu_toy() -> str:
 
 
 def simulation_equality() -> str:
-    found = rows("simulation_equality.csv")
     lines = []
-    for (task, actions), own in itertools.groupby(found, key=lambda row: (row["task"], row["actions"])):
-        at = {int(row["control_step"]): row for row in own}
-        largest = [f"{float(at[step]['max']):.1e}" for step in (1, 10, 30)]
-        last = [
-            f"{float(at[100]['median']):.1e}",
-            f"{float(at[100]['max']):.1e}",
-            f"{float(at[100]['within_1e-5']):.0%}",
-        ]
-        lines.append([f"{task}, {actions}", *largest, *last])
-    heads = ["after 1 step", "10", "30", "100: median", "100: largest", "episodes within 1e-5 after 100"]
-    return table(["task, actions", *heads], *lines)
+    for version, file in (("1.4.1", "simulation_equality.csv"), ("1.5.2", "simulation_equality15.csv")):
+        for (task, actions), own in itertools.groupby(rows(file), key=lambda row: (row["task"], row["actions"])):
+            at = {(row["from_robosuite"], int(row["control_step"])): row for row in own}
+            largest = [at["fused", step]["max"] for step in (1, 10, 30)]
+            last = [f"{float(at[pair, 100]['within_1e-5']):.0%}" for pair in ("fused", "moved")]
+            medians = [at[pair, 100]["median"] for pair in ("fused", "moved")]
+            lines.append([version, f"{task}, {actions}", *largest, *medians, *last])
+    heads = ["after 1 step", "10", "30", "100: median", "100: median, moved", "100: within 1e-5", "100: within, moved"]
+    return table(["robosuite", "task, actions", *heads], *lines)
 
 
 FIGURES: dict[str, tuple[str, dict[str, Any], str]] = yaml.safe_load((ROOT / "docs/figures.yaml").read_text())
