@@ -296,6 +296,24 @@ def _dsrl(runs: dict[str, str]) -> str:
     return table([*head, "steered", "interval", "mean length", "the other"], *lines)
 
 
+def dsrl_lift_15k() -> str:
+    """A line per seed, and the means with the interval of all episodes."""
+    kinds = ["N(0, I)", "0.5 N(0, I)", "w = 0", "best constant w"]
+    lines, all_chosen = [], []
+    for seed in (21, 22, 23):
+        own = [row for row in rows("dsrl.csv") if row["run"] == f"lift15_prior_s{seed}"]
+        [chosen] = _selected(own)
+        all_chosen.append(chosen)
+        played = {row["policy"]: row for row in own}
+        cells = [rate(played[kind]["success"]) for kind in kinds]
+        lengths = [f"{float(row['mean_length']):.0f}" for row in (played["best constant w"], chosen)]
+        lines.append([str(seed), *cells, _kind(chosen, bold=True), interval(chosen), *lengths])
+    pooled = _pooled(all_chosen)
+    lines.append(["all", *[""] * len(kinds), f"**{rate(pooled['success'])}**", interval(pooled), "", ""])
+    heads = ["training seed", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant", "steered", "interval"]
+    return table([*heads, "mean length, constant", "mean length, steered"], *lines)
+
+
 def _selected(own: list[Row]) -> list[Row]:
     """The steered policies that selection episodes chose, by env steps."""
     return sorted((row for row in own if row["selected"] == "true"), key=lambda row: int(row["env_steps"]))
@@ -533,7 +551,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
-        *(simulation_success, gpu_toy),
+        *(simulation_success, gpu_toy, dsrl_lift_15k),
     )
 }
 
