@@ -11,6 +11,7 @@ from envs.tasks import TASKS, default_env_args
 from experts.collection import RECORDED_KEYS, ExpertAgent
 from experts.manner import OPERATORS, Style, draw_manner
 from rollouts.loop import EpisodeResult, run_episodes
+from tests.worker_threads import worker_threads
 
 N_EPISODES = 8
 LONGEST = {"lift": 50, "can": 180, "square": 170}  # env steps: what a proficient human takes at most, or less
@@ -21,7 +22,8 @@ WITH_EXPERT = [name for name, task in TASKS.items() if task.expert is not None]
 
 @pytest.fixture(scope="module", params=WITH_EXPERT)
 def pool(request: pytest.FixtureRequest) -> Iterator[tuple[str, EnvPool]]:
-    with EnvPool(EnvSpec(default_env_args(request.param), RECORDED_KEYS, pred_horizon=1), n_envs=2) as pool:
+    spec = EnvSpec(default_env_args(request.param), RECORDED_KEYS, pred_horizon=1)
+    with worker_threads(), EnvPool(spec, n_envs=2) as pool:
         yield request.param, pool
 
 

@@ -19,6 +19,7 @@ from policies import DiffusionPolicy, PolicySpec
 from policies.schedule import DiffusionConfig
 from policies.spec import NetworkConfig
 from tests.training_toy import assert_same_state, fit_line, training_state, write_toy_dataset
+from tests.worker_threads import worker_threads
 
 pytestmark = pytest.mark.gpu
 
@@ -36,6 +37,13 @@ def on_the_gpu() -> Iterator[None]:
     yield
     if DEVICE == "cuda":
         assert torch.cuda.memory_stats()["allocation.all.allocated"] > before, "nothing was computed on the GPU"
+
+
+@pytest.fixture(autouse=True)
+def simulated_here() -> Iterator[None]:
+    """No process of the simulator uses a device."""
+    with worker_threads():
+        yield
 
 
 @pytest.fixture(scope="module")

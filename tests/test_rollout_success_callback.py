@@ -1,6 +1,6 @@
 """Success rate during training: what is rolled out, when, and what a crash leaves behind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ctypes.util import find_library
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from callbacks.policy_export import PolicyExport
 from callbacks.rollout_success import METRIC, SELECTION_SEED, RolloutSuccess
 from common.errors import UserError
 from datamodules.robomimic_datamodule import RobomimicDataModule
-from envs.pool import EnvSpec
+from envs.pool import EnvSpec, _start_worker
 from envs.rendering import choose_gl
 from envs.tasks import default_env_args
 from lightning_modules import DiffusionBC
@@ -30,8 +30,16 @@ from policies import load_policy
 from policies.networks import MLPNoiseNetwork
 from rollouts.loop import EpisodeResult
 from tests.training_toy import write_toy_dataset
+from tests.worker_threads import worker_threads
 
 LIFT_DIMS = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10}
+START_PROCESS = _start_worker
+
+
+@pytest.fixture(autouse=True)
+def simulated_here() -> Iterator[None]:
+    with worker_threads():
+        yield
 
 
 class Run:
@@ -220,6 +228,7 @@ def test_film_strip_shows_an_episode_in_tensorboard_be_it_the_second_logger(tmp_
 def test_training_goes_on_without_a_film_strip_where_rendering_does_not_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("envs.pool._start_worker", START_PROCESS)  # which reads the variables anew
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")  # installed, and no such device
     rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4, ddim_steps=1, film_strip=3)
