@@ -314,6 +314,24 @@ def dsrl_lift_15k() -> str:
     return table([*heads, "mean length, constant", "mean length, steered"], *lines)
 
 
+def dips() -> str:
+    """The mean of an actor on selection episodes: after the warm start, and at its lowest from then on."""
+    lines = []
+    for base, seeds in (
+        ("can", (7, 8, 9)),
+        ("square", (0, 7)),
+        ("can-fit", (31, 32, 33, 34)),
+        ("lift15", (21, 22, 23)),
+        ("square-human-ensemble", (41, 42, 43)),
+    ):
+        for seed in seeds:
+            run = f"{base}_prior_s{seed}"
+            curve = [float(row["mean_success"]) for row in rows("dsrl_curves.csv") if row["run"] == run]
+            after, lowest, last = (f"{value:.2f}" for value in (curve[0], min(curve[1:]), curve[-1]))
+            lines.append([f"`{run}`", after, lowest, last])
+    return table(["run", "after the warm start", "lowest later", "at the end"], *lines)
+
+
 def _selected(own: list[Row]) -> list[Row]:
     """The steered policies that selection episodes chose, by env steps."""
     return sorted((row for row in own if row["selected"] == "true"), key=lambda row: int(row["env_steps"]))
@@ -551,7 +569,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
-        *(simulation_success, gpu_toy, dsrl_lift_15k),
+        *(simulation_success, gpu_toy, dsrl_lift_15k, dips),
     )
 }
 
