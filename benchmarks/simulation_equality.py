@@ -1,7 +1,9 @@
 """Does the fused step simulate the same task as robosuite's own? Joint positions step by step, then success rates.
 
-python -m benchmarks.simulation_equality --output docs/results/simulation_equality.csv
+python -m benchmarks.simulation_equality --n_seeds 8 --output docs/results/simulation_equality.csv
 python -m benchmarks.simulation_equality --checkpoint policy.safetensors --output docs/results/simulation_success.json
+
+The same in the other environment (.venv15) for robosuite 1.5.2: simulation_equality15.csv, simulation_success15.json.
 """
 
 import argparse
@@ -34,8 +36,8 @@ MOVED = 1e-15  # rad
 def differences(task: str, kind: str, index: int) -> dict[str, np.ndarray]:
     """Largest |qpos difference| after each of 100 control steps from the same reset, with the same actions.
 
-    Of the fused step from robosuite's own, and of robosuite whose arm was moved by 1e-15 rad at the start from itself:
-    what any rounding grows to.
+    Of the fused step from robosuite's own, and of robosuite whose arm was moved by 1e-15 rad at the start, the
+    state forwarded once more, from itself: what any rounding grows to.
     """
     fused = RobosuiteEnv(default_env_args(task))
     stock, moved = make_env(default_env_args(task)), make_env(default_env_args(task))

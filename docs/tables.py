@@ -305,31 +305,34 @@ def dsrl_lift_15k() -> str:
         [chosen] = _selected(own)
         all_chosen.append(chosen)
         played = {row["policy"]: row for row in own}
+        constant = played["best constant w"]
         cells = [rate(played[kind]["success"]) for kind in kinds]
-        lengths = [f"{float(row['mean_length']):.0f}" for row in (played["best constant w"], chosen)]
-        lines.append([str(seed), *cells, _kind(chosen, bold=True), interval(chosen), *lengths])
+        steps = [count(row["env_steps"]) for row in (constant, chosen)]
+        lengths = [f"{float(row['mean_length']):.0f}" for row in (constant, chosen)]
+        lines.append([str(seed), *cells, _kind(chosen, bold=True), interval(chosen), *steps, *lengths])
     pooled = _pooled(all_chosen)
-    lines.append(["all", *[""] * len(kinds), f"**{rate(pooled['success'])}**", interval(pooled), "", ""])
+    empty = [""] * len(kinds)
+    lines.append(["all", *empty, f"**{rate(pooled['success'])}**", interval(pooled), *empty])
     heads = ["training seed", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant", "steered", "interval"]
-    return table([*heads, "mean length, constant", "mean length, steered"], *lines)
+    spent = [f"{what}, {of}" for what in ("env steps", "mean length") for of in ("constant", "steered")]
+    return table([*heads, *spent], *lines)
 
 
 def dips() -> str:
-    """The mean of an actor on selection episodes: after the warm start, and at its lowest from then on."""
+    """The prior learner's runs whose mean fell most: after the warm start, and at its lowest from then on."""
     lines = []
-    for base, seeds in (
-        ("can", (7, 8, 9)),
-        ("square", (0, 7)),
-        ("can-fit", (31, 32, 33, 34)),
-        ("lift15", (21, 22, 23)),
-        ("square-human-ensemble", (41, 42, 43)),
-    ):
-        for seed in seeds:
-            run = f"{base}_prior_s{seed}"
-            curve = [float(row["mean_success"]) for row in rows("dsrl_curves.csv") if row["run"] == run]
-            after, lowest, last = (f"{value:.2f}" for value in (curve[0], min(curve[1:]), curve[-1]))
-            lines.append([f"`{run}`", after, lowest, last])
-    return table(["run", "after the warm start", "lowest later", "at the end"], *lines)
+    for run, own in itertools.groupby(rows("dsrl_curves.csv"), key=lambda row: row["run"]):
+        curve = [float(row["mean_success"]) for row in own if row["mean_success"]]
+        if "_prior_" in run and "strong" not in run and len(curve) > 1:
+            lines.append((curve[0] - min(curve[1:]), run, curve))
+    lines.sort(reverse=True)
+    shown = [
+        [f"`{run}`", *(f"{value:.2f}" for value in (curve[0], min(curve[1:]), curve[-1], fall))]
+        for fall, run, curve in lines
+        if fall > 0
+    ]
+    rest = [[f"{len(lines) - len(shown)} others", "", "", "", "none"]]
+    return table(["run", "after the warm start", "lowest later", "at the end", "fall"], *shown, *rest)
 
 
 def _selected(own: list[Row]) -> list[Row]:
@@ -549,15 +552,16 @@ def gpu_toy() -> str:
 
 def simulation_equality() -> str:
     lines = []
-    for version, file in (("1.4.1", "simulation_equality.csv"), ("1.5.2", "simulation_equality15.csv")):
+    versions = (("1.4.1, 3.6.0", "simulation_equality.csv"), ("1.5.2, 3.17.0", "simulation_equality15.csv"))
+    for version, file in versions:
         for (task, actions), own in itertools.groupby(rows(file), key=lambda row: (row["task"], row["actions"])):
             at = {(row["from_robosuite"], int(row["control_step"])): row for row in own}
             largest = [at["fused", step]["max"] for step in (1, 10, 30)]
-            last = [f"{float(at[pair, 100]['within_1e-5']):.0%}" for pair in ("fused", "moved")]
-            medians = [at[pair, 100]["median"] for pair in ("fused", "moved")]
-            lines.append([version, f"{task}, {actions}", *largest, *medians, *last])
-    heads = ["after 1 step", "10", "30", "100: median", "100: median, moved", "100: within 1e-5", "100: within, moved"]
-    return table(["robosuite", "task, actions", *heads], *lines)
+            last = [at[pair, 100][value] for value in ("median", "max") for pair in ("fused", "moved")]
+            within = [f"{float(at[pair, 100]['within_1e-5']):.0%}" for pair in ("fused", "moved")]
+            lines.append([version, f"{task}, {actions}", *largest, *last, *within])
+    last_heads = [f"100: {value}{of}" for value in ("median", "largest", "within 1e-5") for of in ("", ", moved")]
+    return table(["robosuite, MuJoCo", "task, actions", "1: largest", "10", "30", *last_heads], *lines)
 
 
 FIGURES: dict[str, tuple[str, dict[str, Any], str]] = yaml.safe_load((ROOT / "docs/figures.yaml").read_text())

@@ -3,14 +3,16 @@
 import fcntl
 import json
 import os
+import random
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from sweeps.plan import PlannedRun, configs_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, LOG = "run.json", "log.txt"
-STOP = ".stop"  # while this file is in its folder, a run is asked to end: Ray may lose what it passes on to a task
+STOP = ".stop"  # a run is asked to end while this file is in its folder; Ray's own interruption gets lost now and then
 MISTAKE, IN_USE = 2, 75  # exit statuses: no second attempt at once would go better
 SECONDS_TO_SAVE = 60.0  # between the request to stop and the kill
 
@@ -106,17 +108,20 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     resumed = "--resume" in words
     record.starts.append({"begun": now, "host": socket.gethostname(), "worker": os.getpid(), "resumed": resumed})
-    _write(run.folder, record)
-    start = time.monotonic()
-    try:
-        with log.open("a") as output, free_cpus(run.cpus) as cpus:
-            print(f"$ {shlex.join(['python', 'cli.py', *words])}", file=output, flush=True)
-            status, stopped = _run(words, cpus, output.fileno(), threads, run.folder / STOP)
-        record.starts[-1]["status"] = status
-        record.finished = status == 0 and run.product.is_file()
-    finally:
-        record.starts[-1]["seconds"] = time.monotonic() - start
+    with _interruptions() as interrupted:
         _write(run.folder, record)
+        start = time.monotonic()
+        try:
+            with log.open("a") as output, free_cpus(run.cpus) as cpus:
+                print(f"$ {shlex.join(['python', 'cli.py', *words])}", file=output, flush=True)
+                status, stopped = _run(
+                    words, cpus, output.fileno(), threads, lambda: interrupted() or (run.folder / STOP).exists()
+                )
+            record.starts[-1]["status"] = status
+            record.finished = status == 0 and run.product.is_file()
+        finally:
+            record.starts[-1]["seconds"] = time.monotonic() - start
+            _write(run.folder, record)
     if stopped:
         raise KeyboardInterrupt
     if status == MISTAKE:
@@ -159,7 +164,9 @@ def free_cpus(count: int) -> Iterator[list[int]]:
     folder.mkdir(exist_ok=True)
     with ExitStack() as held:
         found: list[int] = []
-        for cpu in sorted(os.sched_getaffinity(0)):
+        cpus = sorted(os.sched_getaffinity(0))
+        first = random.SystemRandom().randrange(len(cpus))  # what other users hold is not seen
+        for cpu in cpus[first:] + cpus[:first]:
             file = (folder / str(cpu)).open("a")
             held.callback(file.close)
             try:
@@ -172,8 +179,21 @@ def free_cpus(count: int) -> Iterator[list[int]]:
         yield found  # none: where another user of the machine's Ray holds them, any will do
 
 
-def _run(words: list[str], cpus: list[int], output: int, threads: str | None, stop: Path) -> tuple[int, bool]:
-    """Exit status of ``python cli.py words``, negative for a signal, and whether the sweep stopped it."""
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], bool]]:
+    """Whether Ray passed the sweep's interruption on; inside, none is raised, which could leave half of anything."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda signum, frame: came.append(signum))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(
+    words: list[str], cpus: list[int], output: int, threads: str | None, asked_to_stop: Callable[[], bool]
+) -> tuple[int, bool]:
+    """Exit status of ``python cli.py words``, negative for a signal, and whether it was asked to stop."""
     program = [sys.executable, str(ROOT / "cli.py"), *words]
     tie = [sys.executable, "-I", str(ROOT / "sweeps/tied.py"), str(os.getpid()), ",".join(map(str, cpus))]
     # It stays in the worker's process group: Ctrl-C at the terminal does not reach that, and where the worker is killed
@@ -182,25 +202,16 @@ def _run(words: list[str], cpus: list[int], output: int, threads: str | None, st
     process = subprocess.Popen(
         [*tie, *program], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
     )
-    try:
-        while (status := process.poll()) is None:
-            if stop.exists():
-                return _end(process), True
-            time.sleep(0.1)
-        return status, False
-    except KeyboardInterrupt:  # the sweep's wish, passed on by Ray
-        return _end(process), True
-
-
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """Ask ``process`` to save and end; its exit status. Ray's interruption may come on top of the file's."""
-    process.terminate()
-    deadline = time.monotonic() + SECONDS_TO_SAVE
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(KeyboardInterrupt):
-            time.sleep(0.1)
-    process.kill()
-    return process.wait()
+    while (status := process.poll()) is None:
+        if asked_to_stop():
+            process.terminate()
+            try:
+                return process.wait(SECONDS_TO_SAVE), True
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return process.wait(), True
+        time.sleep(0.1)
+    return status, False
 
 
 def _environment(environment: Mapping[str, str], threads: str | None) -> dict[str, str]:

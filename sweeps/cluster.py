@@ -119,9 +119,9 @@ def states_at_start(runs: Mapping[str, PlannedRun]) -> dict[str, State]:
             )
         done = is_finished(run) and all(states[other] == "finished" for other in run.after)
         states[name] = "finished" if done else "waiting"
+        (run.folder / STOP).unlink(missing_ok=True)  # of a sweep that was killed while it stopped
         if not done:
             begin_again(run)
-            (run.folder / STOP).unlink(missing_ok=True)  # of a sweep that was killed while it stopped
     return states
 
 
@@ -236,13 +236,13 @@ def _stop(ray: Any, tasks: Mapping[Any, str], runs: Mapping[str, PlannedRun]) ->
         ray.cancel(future, force=False, recursive=False)
     asked: set[Path] = set()
     begun = time.monotonic()
-    left = list(tasks)
+    _, left = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
     try:
         while left and time.monotonic() - begun < 90:
             for folder in (runs[tasks[future]].folder for future in left):
                 if folder.is_dir():  # it has begun, if only this moment
-                    (folder / STOP).touch()
                     asked.add(folder / STOP)
+                    (folder / STOP).touch()
             _, left = ray.wait(left, num_returns=len(left), timeout=SECONDS_BETWEEN_LOOKS)
     finally:
         for file in asked:

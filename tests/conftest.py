@@ -21,7 +21,7 @@ os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 def one_cpu() -> Iterator[None]:
     """A pool starts a worker per CPU, which costs more than it plays here; tests of several workers say how many.
 
-    The tests of two environments, run beside one another, take different CPUs.
+    Two runs of the tests beside one another take different CPUs, where there are as many and /tmp is the same.
     """
     with free_cpus(1) as cpus:
         if cpus:

@@ -41,7 +41,7 @@ def on_the_gpu() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def simulated_here() -> Iterator[None]:
-    """No process of the simulator uses a device."""
+    """The simulator, which uses no device, in a thread of this process."""
     with worker_threads():
         yield
 

@@ -40,16 +40,18 @@ def test_figures_state_an_interval_that_holds_the_rate() -> None:
 def test_the_lines_that_made_them_would_make_their_like(cli_server: ForkServer) -> None:
     """In network, chunk, diffusion and rotations."""
     lines = re.findall(r"^python cli\.py (fit .*?[^\\])$", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert lines
+    made = set()
     for line in lines:
         words = shlex.split(line.replace("\\\n", " "))
         fit = cli_server.start([*(word.replace("configs/", f"{ROOT}/configs/") for word in words), "--print_config"])
         assert fit.wait() == 0, fit.stderr
         model, data = (yaml.safe_load(fit.output.read_text())[part] for part in ("model", "data"))
+        made.add(data["task"])
         spec = load_policy(FOLDER / data["task"] / "policy.safetensors").spec
         assert model["network"] == asdict(spec.network)
         assert model["diffusion"] == asdict(spec.diffusion)
         assert (model["rotations"], data["pred_horizon"]) == ("6d" if spec.quaternions else None, spec.pred_horizon)
+    assert made == {"square", "lift"}, "Can's is in docs/results.md"
 
 
 def test_a_steered_actor_fits_the_policy_beside_it() -> None:
