@@ -23,6 +23,7 @@ COMPILED_KEYS = (
     "robot0_gripper_qvel",
     "robot0_joint_pos",
 )
+ROUNDING = 1e-14  # numpy's products of rotations, in robosuite's sensors, round otherwise from CPU to CPU
 
 
 def robosuites_own(env: RobosuiteEnv, keys: tuple[str, ...], cache: dict[str, np.ndarray]) -> np.ndarray:
@@ -52,10 +53,11 @@ def test_observations_are_robomimics_for_the_state(task: str, keys: tuple[str, .
     assert obs.dtype == np.float32
     cache: dict[str, np.ndarray] = {}
     robosuites_own(env, keys, cache)
-    assert np.array_equal(obs, robosuites_own(env, keys, cache).astype(np.float32))
+    assert np.abs(env.observe() - robosuites_own(env, keys, cache)).max() < ROUNDING
+    assert np.array_equal(obs, env.observe().astype(np.float32))
     for action in np.random.default_rng(0).uniform(-1, 1, (5, 7)):
         obs = env.step(action)[0]
-        assert np.array_equal(env.observe(), robosuites_own(env, keys, cache))
+        assert np.abs(env.observe() - robosuites_own(env, keys, cache)).max() < ROUNDING
         assert np.array_equal(obs, env.observe().astype(np.float32))
     env.close()
 

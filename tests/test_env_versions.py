@@ -99,7 +99,7 @@ def test_observations_of_a_file_are_what_its_simulator_gives_for_its_states(reco
     stored = np.concatenate([demo.obs[key] for key in DEFAULT_OBS_KEYS], axis=1)
     ours = env.observe_states(demo.states)
     # Without the first, in which robosuite itself knows no observation before.
-    assert np.array_equal(ours[1:], observed[1:])
+    assert np.abs(ours[1:] - observed[1:]).max() < 1e-14, "numpy's products round otherwise from CPU to CPU"
     # What `step` returned: derived poses are 2 ms old.
     assert np.abs(ours[1:] - stored[1:]).max() < 0.01
     env.close()
