@@ -33,7 +33,6 @@ from tests.training_toy import write_toy_dataset
 from tests.worker_threads import worker_threads
 
 LIFT_DIMS = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10}
-START_PROCESS = _start_worker
 
 
 @pytest.fixture(autouse=True)
@@ -228,7 +227,7 @@ def test_film_strip_shows_an_episode_in_tensorboard_be_it_the_second_logger(tmp_
 def test_training_goes_on_without_a_film_strip_where_rendering_does_not_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envs.pool._start_worker", START_PROCESS)  # a fresh one reads MUJOCO_* anew
+    monkeypatch.setattr("envs.pool._start_worker", _start_worker)  # a fresh one reads MUJOCO_* anew
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")  # installed, and no such device
     rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4, ddim_steps=1, film_strip=3)
