@@ -2,24 +2,24 @@
 
     python -m benchmarks.dsrl_curves --results docs/results --output docs/dsrl_curves.png
 
-Reads ``dsrl_curves.csv`` (evaluations of the actor's mean on selection episodes) and ``dsrl.csv`` (baselines on fresh
-episodes); runs are named ``<task>_<learner>_s<seed>``. One column per task (none for ``lift-strong`` and the like), one
-colour per learner, a line per seed; dashed: the base with N(0, I) in the first run; dotted: the best baseline of any.
+Reads ``dsrl_curves.csv`` (evaluations of the actor's mean on selection episodes), ``dsrl.csv`` (baselines on fresh
+episodes) and ``docs/curves.yaml``, which says what stands together. One column per base; a line is the mean over a
+learner's training seeds, its band their least and greatest. Dashed: the base with N(0, I); dotted: the best baseline of
+each seed; both are means over the seeds of the first learner.
 """
 
 import argparse
 import csv
-import re
+import statistics
 from collections import defaultdict
 from pathlib import Path
 
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.files import atomic_path
 
-NAME = re.compile(r"(?P<task>[a-z]+)_(?P<learner>\w+)_s(?P<seed>\d+)")
-COLOURS = {"prior": "C0", "sac": "C1", "na": "C2", "sac_demo": "C3"}
 BASE = "N(0, I)"
 PANELS = (("success", "mean_success", "success"), ("mean_length", "mean_length", "length"))
 Row = dict[str, str]
@@ -34,46 +34,49 @@ def read_rows(path: Path) -> dict[str, list[Row]]:
     return rows
 
 
-def draw_task(axes: list[Axes], task: str, curves: dict[str, list[Row]], judged: dict[str, list[Row]]) -> None:
+def over_seeds(curves: list[list[Row]], column: str) -> list[tuple[float, float, float, float]]:
+    """(env steps, mean, least, greatest) of each evaluation; the runs were evaluated equally often."""
+    points = []
+    for rows in zip(*curves, strict=True):
+        values = [float(row[column]) for row in rows]
+        steps = statistics.mean(int(row["env_steps"]) for row in rows)
+        points.append((steps, statistics.mean(values), min(values), max(values)))
+    return points
+
+
+def draw_column(
+    axes: list[Axes], learners: dict[str, list[str]], curves: dict[str, list[Row]], judged: dict[str, list[Row]]
+) -> None:
     """A column of panels."""
-    labelled: set[str] = set()
-    for run, points in curves.items():
-        learner = NAME.fullmatch(run)["learner"]  # type: ignore[index]
-        for panel, (_, column, _) in zip(axes, PANELS, strict=True):
-            panel.plot(
-                [int(point["env_steps"]) for point in points],
-                [float(point[column]) for point in points],
-                "o-",
-                color=COLOURS.get(learner, "C4"),
-                label=None if learner in labelled else learner,
-                markersize=3,
-                alpha=0.8,
-            )
-        labelled.add(learner)
-    baselines = [row for run in curves for row in judged[run] if not row["policy"].startswith("steered")]
-    best = max(baselines, key=lambda row: (float(row["success"]), -float(row["mean_length"])))
-    first = next(row for row in baselines if row["policy"] == BASE)
+    for panel, (_, column, _) in zip(axes, PANELS, strict=True):
+        for learner, runs in learners.items():
+            steps, mean, least, greatest = zip(*over_seeds([curves[run] for run in runs], column), strict=True)
+            panel.plot(steps, mean, "o-", label=f"{learner}, {len(runs)} seeds", markersize=3)
+            panel.fill_between(steps, least, greatest, alpha=0.2)
+    played = [
+        [row for row in judged[run] if not row["policy"].startswith("steered")] for run in next(iter(learners.values()))
+    ]
+    first = [next(row for row in rows if row["policy"] == BASE) for rows in played]
+    best = [max(rows, key=lambda row: (float(row["success"]), -float(row["mean_length"]))) for rows in played]
     for panel, (measure, _, title) in zip(axes, PANELS, strict=True):
-        panel.axhline(float(first[measure]), color="black", linestyle="--", linewidth=1, label="base, N(0, I)")
-        panel.axhline(float(best[measure]), color="black", linestyle=":", linewidth=1, label="best baseline")
+        for rows, style, label in ((first, "--", "base, N(0, I)"), (best, ":", "best baseline")):
+            level = statistics.mean(float(row[measure]) for row in rows)
+            panel.axhline(level, color="black", linestyle=style, linewidth=1, label=label)
         panel.set(xlabel="env steps, warm start included", ylabel=title)
         panel.grid(alpha=0.3)
-    axes[0].set(title=task, ylim=(0, 1.02))
+    axes[0].set(ylim=(None, 1.01))
     axes[0].legend(fontsize="small", loc="lower right")
 
 
-def draw(results: Path) -> Figure:
-    """One column of panels per task."""
-    judged = read_rows(results / "dsrl.csv")
-    tasks: dict[str, dict[str, list[Row]]] = defaultdict(dict)
-    for run, points in read_rows(results / "dsrl_curves.csv").items():
-        match = NAME.fullmatch(run)
-        if match:
-            tasks[match["task"]][run] = points
-    figure = Figure(figsize=(5 * len(tasks), 6), layout="constrained")
-    panels = figure.subplots(len(PANELS), len(tasks), squeeze=False)
-    for i, task in enumerate(sorted(tasks)):
-        draw_task(list(panels[:, i]), task, tasks[task], judged)
+def draw(results: Path, groups: Path) -> Figure:
+    """One column of panels per base."""
+    bases: dict[str, dict[str, list[str]]] = yaml.safe_load(groups.read_text())
+    curves, judged = read_rows(results / "dsrl_curves.csv"), read_rows(results / "dsrl.csv")
+    figure = Figure(figsize=(5 * len(bases), 6), layout="constrained")
+    panels = figure.subplots(len(PANELS), len(bases), squeeze=False)
+    for i, (title, learners) in enumerate(bases.items()):
+        draw_column(list(panels[:, i]), learners, curves, judged)
+        panels[0, i].set(title=title)
     return figure
 
 
@@ -81,9 +84,10 @@ def main() -> None:
     """Read the tables, write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
+    parser.add_argument("--groups", type=Path, default=Path("docs/curves.yaml"))
     parser.add_argument("--output", type=Path, default=Path("docs/dsrl_curves.png"))
     args = parser.parse_args()
-    figure = draw(args.results)
+    figure = draw(args.results, args.groups)
     with atomic_path(args.output) as partial:
         figure.savefig(partial, format="png", dpi=80)
 

@@ -317,6 +317,41 @@ def dsrl_lift_15k() -> str:
     return table([*heads, *spent], *lines)
 
 
+def env_steps_to() -> str:
+    """When the mean over a learner's seeds first reached a success rate on selection episodes, and what it came to."""
+    curves = {run: list(own) for run, own in itertools.groupby(rows("dsrl_curves.csv"), key=lambda row: row["run"])}
+    lines = []
+    for base, learners in yaml.safe_load((ROOT / "docs/curves.yaml").read_text()).items():
+        for learner, runs in learners.items():
+            own = [curves[run] for run in runs]
+            means = [
+                tuple(
+                    statistics.mean(float(row[field]) for row in evaluation) for field in ("env_steps", "mean_success")
+                )
+                for evaluation in zip(*own, strict=True)
+            ]
+            reached = [
+                next((steps for steps, mean in means if round(mean, 4) >= goal), None) for goal in (0.9, 0.95, 0.98)
+            ]
+            chosen = [_selected([row for row in rows("dsrl.csv") if row["run"] == run])[-1] for run in runs]
+            minutes = statistics.mean(float(curve[-1]["wall_seconds"]) for curve in own) / 60
+            pooled = _pooled(chosen)
+            lines.append(
+                [
+                    base,
+                    learner,
+                    str(len(runs)),
+                    *("" if steps is None else f"{steps:,.0f}" for steps in reached),
+                    f"{means[-1][0]:,.0f}",
+                    f"**{rate(pooled['success'])}**",
+                    interval(pooled),
+                    f"{minutes:.0f}",
+                ]
+            )
+    goals = [f"to {goal}" for goal in (".90", ".95", ".98")]
+    return table(["base", "learner", "seeds", *goals, "at the end", "success", "interval", "minutes"], *lines)
+
+
 def dips() -> str:
     """The prior learner's runs whose mean fell most: after the warm start, and at its lowest from then on."""
     lines = []
@@ -572,7 +607,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
-        *(simulation_success, gpu_toy, dsrl_lift_15k, dips),
+        *(simulation_success, gpu_toy, dsrl_lift_15k, env_steps_to, dips),
     )
 }
 
