@@ -43,7 +43,7 @@ def evaluate(
         n_envs: parallel environments; chosen from the CPUs by default.
         horizon: env steps before an episode counts as failed; the task's own by default, with --sac the one that it was
             trained with.
-        task: lift, can or square; only for a checkpoint whose data carried no env_args.
+        task: lift, can, square, tool_hang or transport; only for a checkpoint whose data carried no env_args.
         output: results file (.json) to write, and beside it a page about it (.html).
         network_module: module of the checkpoint's network, where that is not one of this project's.
     """

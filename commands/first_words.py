@@ -7,7 +7,8 @@ from pathlib import Path
 WELCOME = """\
 Diffusion policies on Robomimic data, steered by RL. Three things to begin with:
 
-  See all of it work, from nothing (about ten minutes on two cores):
+  See a policy at work, then all of it from nothing (minutes, and about ten more on two cores):
+    make demo
     make quickstart
 
   Train a policy on demonstrations, and measure it:
@@ -15,8 +16,10 @@ Diffusion policies on Robomimic data, steered by RL. Three things to begin with:
     {program} fit --config configs/bc_lift.yaml --config configs/fast.yaml --dataset data/lift.hdf5
     {program} evaluate --checkpoint checkpoints/bc/lift/policy.safetensors
 
-  Improve a policy by RL without touching its weights:
-    {program} dsrl --config configs/dsrl_lift.yaml --bc_checkpoint checkpoints/bc/lift/policy.safetensors
+  Improve a policy by RL without touching its weights; the one above has no failures left, pretrained/can has:
+    {program} collect --task can --n_demos 200 --style mixed --output data/can_mixed.hdf5
+    {program} dsrl --config configs/dsrl_can.yaml --bc_checkpoint pretrained/can/policy.safetensors \\
+        --dataset data/can_mixed.hdf5 --demonstrations.n 100
 
 All commands: {program} --help"""
 

@@ -26,7 +26,7 @@ def playback(
         actions: beside them, what becomes of their actions when played open loop from the same initial state; prints
             where the two part.
         size: height and width of a picture in pixels.
-        task: lift, can or square; only for a file without env_args.
+        task: lift, can, square, tool_hang or transport; only for a file without env_args.
     """
     check_size(size)
     names = _names(demos)

@@ -45,7 +45,7 @@ def record(
             trained with another --model.diffusion.noise_scale.
         horizon: env steps before an episode counts as failed; the task's own by default, with --sac the one that it was
             trained with.
-        task: lift, can or square; only for a checkpoint whose data carried no env_args.
+        task: lift, can, square, tool_hang or transport; only for a checkpoint whose data carried no env_args.
         size: height and width of a picture in pixels.
         network_module: module of the checkpoint's network, where that is not one of this project's.
         first: number of the first episode, from 0 on.

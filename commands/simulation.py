@@ -1,10 +1,10 @@
 """What `evaluate`, `record` and `dsrl` share: a checkpoint and its agents."""
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from common.errors import UserError
+from common.user_modules import import_named
 from envs.messages import EnvSpec
 from policies import DiffusionPolicy, load_policy
 from rollouts.agents import DiffusionAgent, NoiseAgent
@@ -19,7 +19,7 @@ def load_checkpoint(
 ) -> DiffusionPolicy:
     """The policy, its network perhaps of ``network_module``, after checking that ``ddim_steps`` are possible."""
     if network_module is not None:
-        _import_module(network_module)
+        import_named(network_module, "--network_module")
     policy = load_policy(checkpoint)
     limit = policy.spec.diffusion.num_train_timesteps
     if ddim_steps is not None and not 1 <= ddim_steps <= limit:
@@ -94,17 +94,3 @@ def check_seed(seed: int) -> None:
     """Raises UserError for a seed outside 0 to 2^32 - 1; those above belong to collections."""
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed is {seed}: expected 0 to {2**32 - 1}")
-
-
-def _import_module(name: str) -> None:
-    if not name.replace(".", "_").isidentifier() or name.startswith("."):
-        raise UserError(f"--network_module is {name!r}: expected a name as in an import, such as my_networks")
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # one that the user's module imports
-        raise UserError(
-            f"--network_module {name}: no module {error.name!r} on Python's path. Give the name as in an import, and "
-            "its folder in PYTHONPATH"
-        ) from error

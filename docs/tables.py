@@ -141,28 +141,25 @@ BASELINES = ("N(0, I)", "0.5 N(0, I)", "w = 0")
 
 
 def steered() -> str:
-    found = []
-    for run in (
-        [f"lift_prior_s{s}" for s in (7, 8, 9)] + [f"can-fit_prior_s{s}" for s in (32, 33, 34)] + ["square_prior_s7"]
-    ):
-        own = [row for row in rows("dsrl.csv") if row["run"] == run]
-        base = next(row for row in own if row["policy"] == "N(0, I)")
-        others = [row for row in own if not row["policy"].startswith("steered") and row is not base]
-        best = max(others, key=lambda row: float(row["success"]))
-        last = _selected(own)[-1]
-        name = f"{re.split('[-_]', run)[0].capitalize()}, {base['training_seed']}"
-        found.append(
-            [
-                name,
-                percent(base["success"]),
-                percent(best["success"]),
-                f"**{percent(last['success'])}**",
-                count(last["env_steps"]),
-            ]
-        )
-    return table(
-        ["task, seed", "the policy as it is", "scaled or fixed noise at best", "**steered**", "env steps"], *found
-    )
+    """A line per base of curves.yaml, the default learner: means over training seeds, the interval of all episodes."""
+    lines = []
+    for base, learners in groups().items():
+        for runs in (runs for learner, runs in learners.items() if learner.startswith("default")):
+            played = [[row for row in rows("dsrl.csv") if row["run"] == run] for run in runs]
+            others = [[row for row in own if not row["policy"].startswith("steered")] for own in played]
+            plain = _pooled([next(row for row in own if row["policy"] == "N(0, I)") for own in others])
+            best = _pooled([max(own, key=lambda row: float(row["success"])) for own in others])
+            chosen = _pooled([_selected(own)[-1] for own in played])
+            steps = round(statistics.mean(int(_selected(own)[-1]["env_steps"]) for own in played), -3)
+            cells = [percent(plain["success"]), percent(best["success"]), f"**{percent(chosen['success'])}**"]
+            lines.append([base, f"{steps:,.0f}", *cells, percents(chosen)])
+    heads = ["policy cloned from", "env steps", "as it is", "best noise without RL", "**steered**"]
+    return table([*heads, "95 % interval"], *lines)
+
+
+def groups() -> dict[str, dict[str, list[str]]]:
+    """The runs that stand together, by base and learner."""
+    return yaml.safe_load((ROOT / "docs/curves.yaml").read_text())
 
 
 def steered_ensembles() -> str:
@@ -178,26 +175,6 @@ def steered_ensembles() -> str:
         found.append([name, *cells, interval(chosen), count(chosen["env_steps"]), *lengths])
     head = ["task, seed", "N(0, I)", "best baseline", "steered", "interval", "env steps"]
     return table([*head, "mean length, best baseline", "mean length, steered"], *found)
-
-
-def steered_human() -> str:
-    """A line per seed, and the means with the interval of all episodes."""
-    runs = []
-    for run in [f"square-human-ensemble_prior_s{seed}" for seed in (41, 42, 43)]:
-        own = {row["policy"]: row for row in rows("dsrl.csv") if row["run"] == run}
-        [chosen] = _selected(list(own.values()))
-        runs.append((own["N(0, I)"], own["0.5 N(0, I)"], chosen))
-    played = list(zip(*runs, strict=True))
-    runs.append((_pooled(played[0]), _pooled(played[1]), _pooled(played[2]) | {"training_seed": "all"}))
-    lines = []
-    for plain, scaled, chosen in runs:
-        lengths = [f"{float(row['mean_length']):.0f}" for row in (scaled, chosen)]
-        steered = [f"**{percent(chosen['success'])}**", percents(chosen)]
-        steps = count(chosen["env_steps"]) if chosen["env_steps"] else ""
-        cells = [percent(row["success"]) for row in (plain, scaled)]
-        lines.append([chosen["training_seed"], *cells, *steered, steps, *lengths])
-    heads = ["seed", "with N(0, I)", "with .5 N(0, I)", "**steered**", "95 % interval", "env steps"]
-    return table([*heads, "mean length, .5 N(0, I)", "mean length, steered"], *lines)
 
 
 HUMAN_REPORTS = {
@@ -224,7 +201,15 @@ def _human_reports(*more: Callable[[Row], str]) -> list[list[str]]:
 
 
 def human() -> str:
-    return table(["recipe", "training seed", "gradient steps", "success", "95 % interval"], *_human_reports())
+    """A line per recipe: the mean over training seeds, the interval of all episodes."""
+    lines = []
+    for run, name in HUMAN_REPORTS.items():
+        own = [row for row in rows("bc_human.csv") if row["run"] == run]
+        pooled = _pooled([{**row, "mean_length": row["mean_length"] or "nan"} for row in own])
+        success = percent(pooled["success"])
+        bold = f"**{success}**" if run.startswith("ensemble") else success
+        lines.append([name, count(own[0]["updates"]), str(len(own)), bold, percents(pooled)])
+    return table(["recipe", "gradient steps", "training seeds", "success", "95 % interval"], *lines)
 
 
 def human_in_full() -> str:
@@ -321,7 +306,7 @@ def env_steps_to() -> str:
     """When the mean over a learner's seeds first reached a success rate on selection episodes, and what it came to."""
     curves = {run: list(own) for run, own in itertools.groupby(rows("dsrl_curves.csv"), key=lambda row: row["run"])}
     lines = []
-    for base, learners in yaml.safe_load((ROOT / "docs/curves.yaml").read_text()).items():
+    for base, learners in groups().items():
         for learner, runs in learners.items():
             own = [curves[run] for run in runs]
             means = [
@@ -603,7 +588,7 @@ LISTED: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docs/tables.yaml").r
 DRAWN: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
-        *(steered, steered_ensembles, steered_human, human, human_in_full, human_over_seeds, by_updates, ddim_settings),
+        *(steered, steered_ensembles, human, human_in_full, human_over_seeds, by_updates, ddim_settings),
         *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),

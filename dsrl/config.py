@@ -95,7 +95,7 @@ class DSRLConfig:
     """A whole run; what ``config.yaml`` in its folder holds.
 
     Args:
-        task: lift, can or square; the checkpoint's own by default.
+        task: lift, can, square, tool_hang or transport; the checkpoint's own by default.
         action_magnitude: bound of every component of the noise. For a prior learner three or more times its scale.
         ddim_steps: denoising steps per chunk.
         initial_steps: env steps of the warm start, played by the frozen policy.

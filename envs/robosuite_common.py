@@ -2,11 +2,13 @@
 
 import inspect
 import logging
+import os
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from common.errors import UserError
+from common.user_modules import import_named
 from envs.installed import check_version, header
 from envs.numba_cache import ensure_numba_cache
 from envs.rendering import choose_gl
@@ -42,6 +44,8 @@ __all__ = [
     "task_of_env",
     "why_osc_not_fused",
 ]
+
+MODULES = "DIFFUSION_STEERING_ENVS"  # environment variable: modules of the user's own environments, with commas between
 
 # What Robomimic forces on every header for low-dim work: no windows, no cameras, no time limit of robosuite's own.
 _HEADLESS = {
@@ -89,10 +93,14 @@ def make_env(env_args: dict[str, Any]) -> MujocoEnv:
             version.
     """
     check_version(env_args)
+    _import_environments()
     name = env_args["env_name"]
     if name not in REGISTERED_ENVS:
         known = ", ".join(REGISTERED_ENVS)
-        raise UserError(f"env_args name the environment {name!r}: {header().SIMULATES} has {known}.")
+        raise UserError(
+            f"env_args name the environment {name!r}: {header().SIMULATES} has {known}. One of your own: name its "
+            f"module in the variable {MODULES} (docs/extending.md, Add an environment)."
+        )
     # Robomimic's converter repeats the name among the arguments.
     kwargs = {key: value for key, value in env_args.get("env_kwargs", {}).items() if key != "env_name"}
     if fault := _fault_of(name, kwargs):
@@ -104,6 +112,16 @@ def make_env(env_args: dict[str, Any]) -> MujocoEnv:
         if kwargs == header().env_args(name, len(kwargs["robots"]))["env_kwargs"]:
             raise
         raise _cannot_build(name, f"it says {type(error).__name__}: {error}") from error
+
+
+def _import_environments() -> None:
+    """Import the modules of the user's own environments: that registers them with robosuite.
+
+    An environment variable, because worker processes build environments too, and a data file, which names the
+    environment, may not choose what is imported.
+    """
+    for module in filter(None, os.environ.get(MODULES, "").split(",")):
+        import_named(module, MODULES)
 
 
 def _cannot_build(name: str, fault: str) -> UserError:

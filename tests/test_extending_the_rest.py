@@ -1,5 +1,6 @@
 """The worked examples of docs/extending.md: a network, a task, a logger, a data source. Learner: its own file."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -15,19 +16,22 @@ import yaml
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
+from common.errors import UserError
 from datamodules.inspection import survey
 from datamodules.robomimic_datamodule import RobomimicDataModule
-from envs.tasks import TASKS, task_of
+from envs.pool import EnvPool, EnvSpec
+from envs.tasks import TASKS, default_env_args, task_of
 from lightning_modules import DiffusionBC
 from policies import load_policy
 from tests.training_toy import ROOT, ForkServer, fit_line, write_toy_dataset
 
 PAGE = ROOT / "docs/extending.md"
+CUBE_HEIGHT = 1 + 9 + 2  # in a state of Lift: after time and the joints of arm and fingers
 
 
 def block(title: str, language: str) -> str:
     """The first code block of a section."""
-    section = PAGE.read_text().split(f"## Add a {title}\n")[1].split("\n## ")[0]
+    section = re.split(rf"## Add an? {title}\n", PAGE.read_text())[1].split("\n## ")[0]
     found = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
     assert found is not None
     return found[1]
@@ -75,6 +79,37 @@ def test_the_task_is_simulated_under_its_name(module_of: Any, monkeypatch: pytes
         assert env.step(np.zeros(7))[1] == 0.0
     finally:
         env.close()
+
+
+def test_an_environment_of_ones_own_is_played_by_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_args = default_env_args("lift") | {"env_name": "LiftHigh"}
+    spec = EnvSpec(env_args, ("object",), pred_horizon=4, horizon=8)
+    with pytest.raises(UserError, match="DIFFUSION_STEERING_ENVS"):
+        EnvPool(spec, n_envs=1)
+    # Lift ends where the cube is 4 cm above the table; this one asks for 10.
+    (tmp_path / "my_envs.py").write_text(block("environment", "python"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("DIFFUSION_STEERING_ENVS", "my_envs")
+    assert [_success_of_a_cube_at(height, spec) for height in (0.0, 0.07, 0.12)] == [False, False, True]
+    shipped = dataclasses.replace(spec, env_args=default_env_args("lift"))
+    assert _success_of_a_cube_at(0.07, shipped)
+    monkeypatch.setenv("DIFFUSION_STEERING_ENVS", "my_envs,no_such_envs")
+    with pytest.raises(UserError, match=r"DIFFUSION_STEERING_ENVS no_such_envs: no module 'no_such_envs'"):
+        EnvPool(spec, n_envs=1)
+
+
+def _success_of_a_cube_at(height: float, spec: EnvSpec) -> bool:
+    """Whether a chunk ends in success that begins with the cube ``height`` metres higher than a reset leaves it."""
+    with EnvPool(spec, n_envs=1) as pool:
+        pool.reset(0, seed=1)
+        pool.wait()
+        pool.call(0, "state")
+        state = pool.wait()[0][1].value.copy()
+        state[CUBE_HEIGHT] += height
+        pool.reset_to(0, state, None)
+        pool.wait()
+        pool.step(0, np.zeros((4, 7)))
+        return pool.wait()[0][1].is_success
 
 
 def test_the_logger_gets_the_losses_of_fit(cli_server: ForkServer, tmp_path: Path) -> None:

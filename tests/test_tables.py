@@ -62,7 +62,7 @@ def test_no_rate_in_a_sentence_is_typed(tables: ModuleType) -> None:
 
 
 def test_another_figure_changes_the_page(tables: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in (*tables.PAGES, "docs/results", "pretrained/figures.csv"):
+    for name in (*tables.PAGES, "docs/results", "docs/curves.yaml", "pretrained/figures.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
