@@ -27,14 +27,18 @@ class Baseline:
 
 
 def fixed_baselines(config: DSRLConfig, decoder: FrozenDecoder) -> dict[str, Baseline]:
-    """Those that need no search, by name; the policy as it plays by itself among them."""
+    """Those that need no search, by name; the policy as it plays by itself among them.
+
+    N(0, I) cut at the magnitude is among them where the cut is felt: at 3 it moves one component in 370.
+    """
     cut = config.action_magnitude
+    clipped = {"base, N(0, I) cut at the magnitude": _gaussian(decoder, 1.0, cut)} if cut < 3 else {}
     own = decoder.policy.spec.diffusion.noise_scale
     scales = {*config.warm_start.noise_scales, *config.learner.start_scales(), own} - {0.0, 1.0}
     zero = ConstantNoise(decoder, np.zeros(decoder.policy.chunk_shape, dtype=np.float32))
     return {
         "base, w ~ N(0, I)": _gaussian(decoder, 1.0),
-        "base, N(0, I) cut at the magnitude": _gaussian(decoder, 1.0, cut),
+        **clipped,
         "base, w = 0": Baseline(zero, {"constant": 0}),
         **{f"base, w ~ {scale:g} N(0, I)": _gaussian(decoder, scale) for scale in sorted(scales, reverse=True)},
     }
