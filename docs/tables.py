@@ -150,7 +150,8 @@ def steered() -> str:
             plain = _pooled([next(row for row in own if row["policy"] == "N(0, I)") for own in others])
             best = _pooled([max(own, key=lambda row: float(row["success"])) for own in others])
             chosen = _pooled([_selected(own)[-1] for own in played])
-            steps = round(statistics.mean(int(_selected(own)[-1]["env_steps"]) for own in played), -3)
+            taken = [max(int(row["env_steps"]) for row in rows("dsrl_curves.csv") if row["run"] == run) for run in runs]
+            steps = round(statistics.mean(taken), -3)
             cells = [percent(plain["success"]), percent(best["success"]), f"**{percent(chosen['success'])}**"]
             lines.append([base, f"{steps:,.0f}", *cells, percents(chosen)])
     heads = ["policy cloned from", "env steps", "as it is", "best noise without RL", "**steered**"]
@@ -164,7 +165,7 @@ def groups() -> dict[str, dict[str, list[str]]]:
 
 def steered_ensembles() -> str:
     found = []
-    for run in dict.fromkeys(row["run"] for row in rows("dsrl.csv") if "-human-ensemble_" in row["run"]):
+    for run in sorted({row["run"] for row in rows("dsrl.csv") if "-human-ensemble_" in row["run"]}):
         own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
