@@ -213,6 +213,17 @@ def human() -> str:
     return table(["recipe", "gradient steps", "training seeds", "success", "95 % interval"], *lines)
 
 
+def human_pieces_over_seeds() -> str:
+    lines = []
+    reports = [row for row in rows("bc_human.csv") if row["run"] == "ensemble, pieces, REPORT"]
+    for task, own in itertools.groupby(reports, key=lambda row: row["task"]):
+        seeds = list(own)
+        pooled = _pooled(seeds)
+        cells = [count(seeds[0]["updates"]), str(len(seeds)), f"**{percent(pooled['success'])}**", percents(pooled)]
+        lines.append([task.capitalize(), *cells])
+    return table(["task", "gradient steps", "training seeds", "success", "95 % interval"], *lines)
+
+
 def human_in_full() -> str:
     found = _human_reports(
         lambda row: "200" if "all 200" in row["data"] else "180",
@@ -589,7 +600,16 @@ LISTED: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docs/tables.yaml").r
 DRAWN: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
-        *(steered, steered_ensembles, human, human_in_full, human_over_seeds, by_updates, ddim_settings),
+        *(
+            steered,
+            steered_ensembles,
+            human,
+            human_pieces_over_seeds,
+            human_in_full,
+            human_over_seeds,
+            by_updates,
+            ddim_settings,
+        ),
         *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
