@@ -266,6 +266,10 @@ def dsrl_can_by_fit() -> str:
     return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (32, 33, 34)})
 
 
+def dsrl_can_50k_seeds() -> str:
+    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (31, 35)})
+
+
 def dsrl_square() -> str:
     return _dsrl({"square_prior_s7": "7", "square_prior_s0": "0, older data"})
 
@@ -610,7 +614,7 @@ DRAWN: dict[str, Callable[[], str]] = {
             by_updates,
             ddim_settings,
         ),
-        *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_square, dsrl_updates, files_and_commands),
+        *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_can_50k_seeds, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
         *(simulation_success, gpu_toy, dsrl_lift_15k, env_steps_to, dips),
