@@ -267,7 +267,7 @@ def dsrl_can_by_fit() -> str:
 
 
 def dsrl_can_50k_seeds() -> str:
-    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (31, 35)})
+    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (31, 35, 36)})
 
 
 def dsrl_square() -> str:
