@@ -1,5 +1,6 @@
 """A diffusion policy over action chunks, in plain PyTorch."""
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -106,6 +107,38 @@ class DiffusionPolicy(nn.Module):
             sample = step.signal_out * clean + step.noise_out * epsilon
         actions = self.action_normalizer.denormalize(sample)
         return actions if are_absolute(self.spec.env_args) else actions.clamp(-1, 1)
+
+    @torch.no_grad()
+    def invert(self, obs: Tensor, actions: Tensor, ddim_steps: int | None = None) -> Tensor:
+        """Noise that ``decode`` maps close to ``actions``: DDIM's equation backwards (Song et al. 2021, section 4.3).
+
+        A step back takes the network's answer at the cleaner of its two samples for that at the noisier one. Exact in
+        the limit of many steps; with ten it is a start for ``dsrl.prefill.find_noise``. It begins from what the network
+        makes of the clean chunk: what the policy would not produce, divided by the last level's little noise, would
+        become a great deal of it.
+
+        Args:
+            obs: (B, obs_dim), raw units.
+            actions: (B, pred_horizon, action_dim), environment units.
+            ddim_steps: number of denoising steps; None takes the policy's own.
+
+        Returns:
+            (B, pred_horizon, action_dim), without a bound.
+        """
+        diffusion = self.spec.diffusion
+        backwards = self._plan(diffusion.ddim_steps if ddim_steps is None else ddim_steps)[::-1]
+        normalized_obs = self.normalize_obs(obs)
+
+        def estimates(sample: Tensor, step: DDIMStep) -> tuple[Tensor, Tensor]:
+            timestep = torch.full((sample.shape[0],), step.timestep, dtype=torch.long, device=sample.device)
+            return step.clean_and_noise(sample, self.network(sample, timestep, normalized_obs), diffusion.prediction)
+
+        last = backwards[0]
+        sample = last.signal_in * estimates(last.signal_in * self.action_normalizer.normalize(actions), last)[0]
+        for cleaner, noisier in itertools.pairwise(backwards):
+            clean, epsilon = estimates(sample, cleaner)
+            sample = noisier.signal_in * clean + noisier.noise_in * epsilon
+        return sample
 
     def _plan(self, ddim_steps: int) -> list[DDIMStep]:
         """The coefficients of ``ddim_steps`` denoising steps, made once."""

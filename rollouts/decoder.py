@@ -12,7 +12,7 @@ class FrozenDecoder:
     """The diffusion policy as arrays in, arrays out, and no gradient.
 
     Args:
-        policy: a ``DiffusionPolicy``, or anything with its ``decode`` and ``normalize_obs``.
+        policy: a ``DiffusionPolicy``, or anything with its ``decode``, ``invert`` and ``normalize_obs``.
         ddim_steps: denoising steps; None takes the policy's own.
     """
 
@@ -30,6 +30,10 @@ class FrozenDecoder:
     def decode_tensors(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """``decode`` for tensors on the policy's device, differentiable in the noise."""
         return self.policy.decode(obs, noise, self.ddim_steps)
+
+    def invert_tensors(self, obs: torch.Tensor, chunks: torch.Tensor) -> torch.Tensor:
+        """Noise (n, H, A) that ``decode_tensors`` maps close to ``chunks`` (n, H, A)."""
+        return self.policy.invert(obs, chunks, self.ddim_steps)
 
     @torch.inference_mode()
     def normalize_obs(self, obs: np.ndarray) -> np.ndarray:

@@ -90,5 +90,9 @@ class ToyPolicy(nn.Module):
 
     decode_normalized = decode
 
+    def invert(self, obs: torch.Tensor, chunks: torch.Tensor, ddim_steps: int | None = None) -> torch.Tensor:
+        inside = chunks.clamp(-0.99, 0.99).flatten(1)
+        return 2 * torch.atanh(inside).matmul(self.rotation).view_as(chunks)
+
     def normalize_obs(self, obs: torch.Tensor) -> torch.Tensor:
         return self.obs_normalizer.normalize(obs)

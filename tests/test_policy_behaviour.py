@@ -102,6 +102,18 @@ def test_ddim_is_the_closed_form_map_of_the_gaussian_case(prediction: str) -> No
     assert torch.allclose(decoded, (MEAN + gain * (noise + offset)).clamp(-1, 1), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize(("steps", "distance"), [(10, 0.5), (100, 0.1)])
+def test_inverting_gives_back_the_noise_the_better_the_more_steps(prediction: str, steps: int, distance: float) -> None:
+    policy = make_policy(oracle(prediction), clip_sample=False, prediction=prediction)
+    obs, noise = torch.zeros(64, 5), torch.randn(64, 4, 7, generator=torch.Generator().manual_seed(2)).clamp(-2, 2)
+    chunks = policy.decode(obs, noise, steps)
+    assert chunks.abs().max() < 1, "none was clipped"
+    found = policy.invert(obs, chunks, steps)
+    assert (found - noise).square().mean().sqrt() < distance
+    assert (policy.decode(obs, found, steps) - chunks).abs().max() < distance / 2
+
+
 def test_decoding_never_waits_for_the_device() -> None:
     # The meta device has no values, so that whatever a host would have to read of it raises.
     policy = make_policy().to("meta")

@@ -1,0 +1,87 @@
+"""Does a measure on held-out demonstrations rank checkpoints as rollouts do?
+
+    python -m benchmarks.offline_ranking --dataset square_ph.hdf5 --output offline_ranking.csv checkpoints/*/epoch*.ckpt
+
+For every checkpoint of a ``fit`` whose names hold their success rate (``best.keep`` as large as the number of
+rollouts keeps all): losses and action errors on the demonstrations of ``--filter_key``, in normalised units. At the
+end Spearman's rank correlation of each with success, where -1 would be a perfect measure of error.
+"""
+
+import argparse
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional import spearman_corrcoef
+
+from common.files import atomic_path
+from datamodules.chunks import window_chunks
+from datamodules.hdf5 import load_arrays
+from policies import load_policy
+from policies.diffusion_policy import DiffusionPolicy
+
+SUCCESS = re.compile(r"epoch(\d+)-success(\d\.\d+)\.ckpt$")
+SCALES = (1.0, 0.5, 0.0)
+DRAWS = 8  # of the noise, for each window
+ERROR = ("loss", *(f"error, {scale:g} N(0, I)" for scale in SCALES), f"error of the mean of {DRAWS} draws", "worst 1 %")
+
+
+def windows(policy: DiffusionPolicy, dataset: Path, filter_key: str) -> tuple[Tensor, Tensor]:
+    """Observations (N, obs_dim) and chunks (N, pred_horizon, action_dim) of the demonstrations."""
+    keys = list(policy.spec.obs_keys)
+    demonstrations = load_arrays(dataset, keys, filter_key, ()).values()
+    arrays = [(np.concatenate([demo.obs[key] for key in keys], axis=1), demo.actions) for demo in demonstrations]
+    episodes = [(torch.tensor(obs).float(), torch.tensor(actions).float()) for obs, actions in arrays]
+    chunks = window_chunks(episodes, policy.spec.pred_horizon)
+    return chunks.obs, chunks.actions
+
+
+@torch.inference_mode()
+def measures(policy: DiffusionPolicy, obs: Tensor, actions: Tensor) -> dict[str, float]:
+    """Mean squared errors over windows and components, the same noise for every policy."""
+    generator = torch.Generator().manual_seed(0)
+    normalize = policy.action_normalizer.normalize
+    target = normalize(actions)
+    noise = torch.randn(DRAWS, len(obs), *policy.chunk_shape, generator=generator)
+    found = {"loss": policy.loss(obs.repeat(DRAWS, 1), actions.repeat(DRAWS, 1, 1), generator).item()}
+    for scale in SCALES:
+        chunks = torch.stack([normalize(policy.decode(obs, scale * each)) for each in noise])
+        found[f"error, {scale:g} N(0, I)"] = (chunks - target).square().mean().item()
+        if scale == policy.spec.diffusion.noise_scale:
+            errors = (chunks.mean(0) - target).square().mean((1, 2))
+            found[f"error of the mean of {DRAWS} draws"] = errors.mean().item()
+            found["worst 1 %"] = errors.quantile(0.99).item()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--filter_key", default="valid")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    rows: list[dict[str, float]] = []
+    for path in sorted(options.checkpoints):
+        name = SUCCESS.search(path.name)
+        if name is None:
+            parser.error(f"{path.name} does not hold a success rate: expected epochNNNN-success0.NNN.ckpt")
+        policy = load_policy(path)
+        found = measures(policy, *windows(policy, options.dataset, options.filter_key))
+        rows.append({"epoch": int(name[1]), "success": float(name[2]), **found})
+        print(" ".join(f"{key} {value:.4f}" for key, value in rows[-1].items()), flush=True)
+    success = torch.tensor([row["success"] for row in rows])
+    for measure in ERROR:
+        ranked = spearman_corrcoef(torch.tensor([row[measure] for row in rows]), success)
+        print(f"{measure}: Spearman's correlation with success {ranked:.2f} over {len(rows)} checkpoints")
+    with atomic_path(options.output) as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
