@@ -4,8 +4,8 @@
 
 Reads ``dsrl_curves.csv`` (evaluations of the actor's mean on selection episodes), ``dsrl.csv`` (baselines on fresh
 episodes) and ``docs/curves.yaml``, which says what stands together. One column per base; a line is the mean over a
-learner's training seeds, its band their least and greatest. Dashed: the base with N(0, I); dotted: the best baseline of
-each seed; both are means over the seeds of the first learner.
+learner's training seeds, its band their least and greatest. Dashed: the base as it plays by itself; dotted: the best
+baseline of each seed; both are means over the seeds of the first learner.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import csv
 import statistics
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ from matplotlib.figure import Figure
 
 from common.files import atomic_path
 
-BASE = "N(0, I)"
 PANELS = (("success", "mean_success", "success"), ("mean_length", "mean_length", "length"))
 Row = dict[str, str]
 
@@ -45,9 +45,10 @@ def over_seeds(curves: list[list[Row]], column: str) -> list[tuple[float, float,
 
 
 def draw_column(
-    axes: list[Axes], learners: dict[str, list[str]], curves: dict[str, list[Row]], judged: dict[str, list[Row]]
+    axes: list[Axes], group: dict[str, Any], curves: dict[str, list[Row]], judged: dict[str, list[Row]]
 ) -> None:
     """A column of panels."""
+    learners, own_noise = group["learners"], group.get("plays", "N(0, I)")
     for panel, (_, column, _) in zip(axes, PANELS, strict=True):
         for learner, runs in learners.items():
             steps, mean, least, greatest = zip(*over_seeds([curves[run] for run in runs], column), strict=True)
@@ -56,10 +57,10 @@ def draw_column(
     played = [
         [row for row in judged[run] if not row["policy"].startswith("steered")] for run in next(iter(learners.values()))
     ]
-    first = [next(row for row in rows if row["policy"] == BASE) for rows in played]
+    first = [next(row for row in rows if row["policy"] == own_noise) for rows in played]
     best = [max(rows, key=lambda row: (float(row["success"]), -float(row["mean_length"]))) for rows in played]
     for panel, (measure, _, title) in zip(axes, PANELS, strict=True):
-        for rows, style, label in ((first, "--", "base, N(0, I)"), (best, ":", "best baseline")):
+        for rows, style, label in ((first, "--", "base by itself"), (best, ":", "best baseline")):
             level = statistics.mean(float(row[measure]) for row in rows)
             panel.axhline(level, color="black", linestyle=style, linewidth=1, label=label)
         panel.set(xlabel="env steps, warm start included", ylabel=title)
@@ -70,12 +71,12 @@ def draw_column(
 
 def draw(results: Path, groups: Path) -> Figure:
     """One column of panels per base."""
-    bases: dict[str, dict[str, list[str]]] = yaml.safe_load(groups.read_text())
+    bases: dict[str, dict[str, Any]] = yaml.safe_load(groups.read_text())
     curves, judged = read_rows(results / "dsrl_curves.csv"), read_rows(results / "dsrl.csv")
     figure = Figure(figsize=(5 * len(bases), 6), layout="constrained")
     panels = figure.subplots(len(PANELS), len(bases), squeeze=False)
-    for i, (title, learners) in enumerate(bases.items()):
-        draw_column(list(panels[:, i]), learners, curves, judged)
+    for i, (title, group) in enumerate(bases.items()):
+        draw_column(list(panels[:, i]), group, curves, judged)
         panels[0, i].set(title=title)
     return figure
 

@@ -143,11 +143,12 @@ BASELINES = ("N(0, I)", "0.5 N(0, I)", "w = 0")
 def steered() -> str:
     """A line per base of curves.yaml, the default learner: means over training seeds, the interval of all episodes."""
     lines = []
-    for base, learners in groups().items():
-        for runs in (runs for learner, runs in learners.items() if learner.startswith("default")):
+    for base, group in groups().items():
+        for runs in (runs for learner, runs in group["learners"].items() if learner.startswith("default")):
             played = [[row for row in rows("dsrl.csv") if row["run"] == run] for run in runs]
             others = [[row for row in own if not row["policy"].startswith("steered")] for own in played]
-            plain = _pooled([next(row for row in own if row["policy"] == "N(0, I)") for own in others])
+            own_noise = group.get("plays", "N(0, I)")
+            plain = _pooled([next(row for row in own if row["policy"] == own_noise) for own in others])
             best = _pooled([max(own, key=lambda row: float(row["success"])) for own in others])
             chosen = _pooled([_selected(own)[-1] for own in played])
             taken = [max(int(row["env_steps"]) for row in rows("dsrl_curves.csv") if row["run"] == run) for run in runs]
@@ -158,7 +159,7 @@ def steered() -> str:
     return table([*heads, "95 % interval"], *lines)
 
 
-def groups() -> dict[str, dict[str, list[str]]]:
+def groups() -> dict[str, dict[str, Any]]:
     """The runs that stand together, by base and learner."""
     return yaml.safe_load((ROOT / "docs/curves.yaml").read_text())
 
@@ -322,8 +323,8 @@ def env_steps_to() -> str:
     """When the mean over a learner's seeds first reached a success rate on selection episodes, and what it came to."""
     curves = {run: list(own) for run, own in itertools.groupby(rows("dsrl_curves.csv"), key=lambda row: row["run"])}
     lines = []
-    for base, learners in groups().items():
-        for learner, runs in learners.items():
+    for base, group in groups().items():
+        for learner, runs in group["learners"].items():
             own = [curves[run] for run in runs]
             means = [
                 tuple(
