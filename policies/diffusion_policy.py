@@ -112,10 +112,10 @@ class DiffusionPolicy(nn.Module):
     def invert(self, obs: Tensor, actions: Tensor, ddim_steps: int | None = None) -> Tensor:
         """Noise that ``decode`` maps close to ``actions``: DDIM's equation backwards (Song et al. 2021, section 4.3).
 
-        A step back takes the network's answer at the cleaner of its two samples for that at the noisier one. Exact in
-        the limit of many steps; with ten it is a start for ``dsrl.prefill.find_noise``. It begins from what the network
-        makes of the clean chunk: what the policy would not produce, divided by the last level's little noise, would
-        become a great deal of it.
+        A step back takes the network's answer at the cleaner of its two samples for that at the noisier one. It is a
+        start for ``dsrl.prefill.find_noise``, no more: it knows nothing of ``decode``'s clamps, and begins from what
+        the network makes of the clean chunk (what the policy would not produce, divided by the last level's little
+        noise, would become a great deal of it).
 
         Args:
             obs: (B, obs_dim), raw units.

@@ -81,6 +81,7 @@ class ToyPolicy(nn.Module):
         rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
         self.rotation = nn.Parameter(torch.as_tensor(rotation, dtype=torch.float32), requires_grad=False)
         self.obs_normalizer = MinMaxNormalizer((3,))
+        self.action_normalizer = MinMaxNormalizer((2, 2))
         self.calls: list[tuple[int, ...]] = []
         self.chunk_shape = (self.spec.pred_horizon, self.spec.action_dim)
 

@@ -111,15 +111,18 @@ def test_train_draws_all_minibatches_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert fast._n_updates == 7
 
 
-def test_target_is_clamped_to_what_rewards_can_give() -> None:
+@pytest.mark.parametrize(("bias", "worth"), [(5.0, 0.0), (-100.0, -3.0)])
+def test_what_follows_is_clamped_to_what_rewards_can_give(bias: float, worth: float) -> None:
     venv = DummyVecEnv([lambda: SpacesOnly(OBS, ACTIONS)])
     learner = NoiseSAC(SACConfig(buffer_size=10), venv, value_range=(-3.0, 0.0))
     n = 8
     zeros, ones = torch.zeros(n, 1), torch.ones(n, 1)
+    with torch.no_grad():
+        learner.policy.critic_target.biases[-1].fill_(bias)
     target = learner.td_target(
-        torch.randn(n, OBS), torch.zeros(n, ACTIONS), -100 * ones, zeros, ones, torch.tensor(0.0)
+        torch.randn(n, OBS), torch.zeros(n, ACTIONS), -2 * ones, zeros, 0.5 * ones, torch.tensor(0.0)
     )
-    assert torch.equal(target, torch.full((n, 1), -3.0))
+    assert torch.equal(target, torch.full((n, 1), -2 + 0.5 * worth)), "rewards of several steps come on top"
 
 
 def buffer_with_stream(n_steps: int, dones: list[int], timeouts: list[int]) -> ChunkReplayBuffer:

@@ -139,8 +139,8 @@ class SteeringSAC(SAC):
         config: its settings.
         venv: a ``NoiseSpaceVecEnv``, or any with its spaces.
         decoder: the frozen policy; for learners that decode.
-        value_range: bounds of what a state can be worth by rewards alone; TD targets are clamped to it unless they hold
-            an entropy term as well.
+        value_range: bounds of what a state can be worth by rewards alone; TD targets clamp the next state's value to
+            them, unless they hold an entropy term as well.
         seed: of weights and draws.
         device: of networks and minibatches.
     """
@@ -349,7 +349,7 @@ class SteeringSAC(SAC):
         next_q = aggregate(self.policy.critic_target.values(next_obs, action), self.config.target_pessimism)
         if self.config.entropy_in_target:
             next_q = next_q - coef * penalty
-        return (rewards + (1 - dones) * discounts * next_q).clamp(*self.value_range)
+        return rewards + (1 - dones) * discounts * next_q.clamp(*self.value_range)
 
     def actor_loss(
         self, obs: torch.Tensor, eps: torch.Tensor, coef: torch.Tensor
