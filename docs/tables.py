@@ -166,7 +166,7 @@ def groups() -> dict[str, dict[str, Any]]:
 
 def steered_ensembles() -> str:
     found = []
-    for run in sorted({row["run"] for row in rows("dsrl.csv") if "-human-ensemble_" in row["run"]}):
+    for run in sorted({row["run"] for row in rows("dsrl.csv") if "-human-ensemble" in row["run"]}):
         own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
