@@ -65,6 +65,28 @@ class ResidualEnsemble(MLPEnsemble):
         )
 
 
+class TwoKinds(NoiseNetwork):
+    """Eight plain and eight residual members, averaged: two kinds differ more in rare states than members of one do.
+
+    In training the first half of a batch goes to the plain members, the other half to the residual ones: sixteen times
+    the batch size of a single network.
+    """
+
+    def __init__(self, obs_dim: int, action_dim: int, pred_horizon: int, num_train_timesteps: int = 100) -> None:
+        super().__init__()
+        sizes = (obs_dim, action_dim, pred_horizon, num_train_timesteps)
+        self.plain = MLPEnsemble(*sizes, members=8, hidden_dims=(256, 256, 256))
+        self.residual = ResidualEnsemble(*sizes, members=8)
+
+    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
+        inputs = (noisy_actions, timestep, obs)
+        if not self.training:
+            return (self.plain(*inputs) + self.residual(*inputs)) / 2
+        half = len(noisy_actions) // 2
+        first, second = ([part[rows] for part in inputs] for rows in (slice(half), slice(half, None)))
+        return torch.cat([self.plain(*first), self.residual(*second)])
+
+
 class _Conv(nn.Module):
     """A convolution with kernel 3 over (B, L, C), as one matrix product: on a CPU far faster than ``nn.Conv1d``."""
 

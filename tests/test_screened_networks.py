@@ -26,7 +26,7 @@ def test_the_normalisation_is_torchs() -> None:
     torch.testing.assert_close(_GroupNorm(32)(x), nn.GroupNorm(8, 32)(x.mT).mT, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["ResidualEnsemble", "SmallUNet"])
+@pytest.mark.parametrize("name", ["ResidualEnsemble", "SmallUNet", "TwoKinds"])
 def test_each_part_of_a_prediction_hears_noise_time_and_observation(name: str) -> None:
     network = NetworkConfig(f"{MODULE}.{name}").build(obs_dim=5, action_dim=7, pred_horizon=8, num_train_timesteps=100)
     noisy, timestep, obs = torch.randn(2, 8, 7), torch.tensor([3, 3]), torch.randn(2, 5)
@@ -34,6 +34,19 @@ def test_each_part_of_a_prediction_hears_noise_time_and_observation(name: str) -
     assert predicted.shape == noisy.shape
     for other in ((noisy + 1, timestep, obs), (noisy, timestep + 50, obs), (noisy, timestep, obs + 1)):
         assert ((network(*other) - predicted).abs() > 1e-6).all(), "every component changes"
+
+
+def test_two_kinds_train_on_rows_of_their_own_and_answer_together() -> None:
+    network = NetworkConfig(f"{MODULE}.TwoKinds").build(
+        obs_dim=5, action_dim=7, pred_horizon=4, num_train_timesteps=100
+    )
+    inputs = (torch.randn(32, 4, 7), torch.full((32,), 3), torch.randn(32, 5))
+    network.train()(*inputs)[:16].square().sum().backward()
+    heard = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert heard == {"plain"}
+    network.eval()
+    mean = (network.plain(*inputs) + network.residual(*inputs)) / 2  # type: ignore[operator]
+    torch.testing.assert_close(network(*inputs), mean)
 
 
 def test_a_chunk_that_cannot_be_halved_is_refused() -> None:
