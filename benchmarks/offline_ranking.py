@@ -3,8 +3,9 @@
     python -m benchmarks.offline_ranking --dataset square_ph.hdf5 --output offline_ranking.csv checkpoints/*/epoch*.ckpt
 
 For every checkpoint of a ``fit`` whose names hold their success rate (``best.keep`` as large as the number of
-rollouts keeps all): losses and action errors on the demonstrations of ``--filter_key``, in normalised units. At the
-end Spearman's rank correlation of each with success, where -1 would be a perfect measure of error.
+rollouts keeps all): on the demonstrations of ``--filter_key``, in normalised units, the loss, and the error of chunks
+decoded from s N(0, I) (``error_s``), of the mean of some draws at the policy's own scale, and of the worst hundredth.
+At the end Spearman's rank correlation of each with success, where -1 would be a perfect measure of error.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from policies.diffusion_policy import DiffusionPolicy
 SUCCESS = re.compile(r"epoch(\d+)-success(\d\.\d+)\.ckpt$")
 SCALES = (1.0, 0.5, 0.0)
 DRAWS = 8  # of the noise, for each window
-ERROR = ("loss", *(f"error, {scale:g} N(0, I)" for scale in SCALES), f"error of the mean of {DRAWS} draws", "worst 1 %")
+MEASURES = ("loss", *(f"error_{scale:g}" for scale in SCALES), "error_of_mean", "worst_hundredth")
 
 
 def windows(policy: DiffusionPolicy, dataset: Path, filter_key: str) -> tuple[Tensor, Tensor]:
@@ -49,11 +50,11 @@ def measures(policy: DiffusionPolicy, obs: Tensor, actions: Tensor) -> dict[str,
     found = {"loss": policy.loss(obs.repeat(DRAWS, 1), actions.repeat(DRAWS, 1, 1), generator).item()}
     for scale in SCALES:
         chunks = torch.stack([normalize(policy.decode(obs, scale * each)) for each in noise])
-        found[f"error, {scale:g} N(0, I)"] = (chunks - target).square().mean().item()
+        found[f"error_{scale:g}"] = (chunks - target).square().mean().item()
         if scale == policy.spec.diffusion.noise_scale:
             errors = (chunks.mean(0) - target).square().mean((1, 2))
-            found[f"error of the mean of {DRAWS} draws"] = errors.mean().item()
-            found["worst 1 %"] = errors.quantile(0.99).item()
+            found["error_of_mean"] = errors.mean().item()
+            found["worst_hundredth"] = errors.quantile(0.99).item()
     return found
 
 
@@ -74,7 +75,7 @@ def main() -> None:
         rows.append({"epoch": int(name[1]), "success": float(name[2]), **found})
         print(" ".join(f"{key} {value:.4f}" for key, value in rows[-1].items()), flush=True)
     success = torch.tensor([row["success"] for row in rows])
-    for measure in ERROR:
+    for measure in MEASURES:
         ranked = spearman_corrcoef(torch.tensor([row[measure] for row in rows]), success)
         print(f"{measure}: Spearman's correlation with success {ranked:.2f} over {len(rows)} checkpoints")
     with atomic_path(options.output) as partial, partial.open("w", newline="") as file:
