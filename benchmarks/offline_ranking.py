@@ -13,14 +13,12 @@ import csv
 import re
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.functional import spearman_corrcoef
 
 from common.files import atomic_path
-from datamodules.chunks import window_chunks
-from datamodules.hdf5 import load_arrays
+from datamodules.robomimic_datamodule import RobomimicDataModule
 from policies import load_policy
 from policies.diffusion_policy import DiffusionPolicy
 
@@ -28,16 +26,6 @@ SUCCESS = re.compile(r"epoch(\d+)-success(\d\.\d+)\.ckpt$")
 SCALES = (1.0, 0.5, 0.0)
 DRAWS = 8  # of the noise, for each window
 MEASURES = ("loss", *(f"error_{scale:g}" for scale in SCALES), "error_of_mean", "worst_hundredth")
-
-
-def windows(policy: DiffusionPolicy, dataset: Path, filter_key: str) -> tuple[Tensor, Tensor]:
-    """Observations (N, obs_dim) and chunks (N, pred_horizon, action_dim) of the demonstrations."""
-    keys = list(policy.spec.obs_keys)
-    demonstrations = load_arrays(dataset, keys, filter_key, ()).values()
-    arrays = [(np.concatenate([demo.obs[key] for key in keys], axis=1), demo.actions) for demo in demonstrations]
-    episodes = [(torch.tensor(obs).float(), torch.tensor(actions).float()) for obs, actions in arrays]
-    chunks = window_chunks(episodes, policy.spec.pred_horizon)
-    return chunks.obs, chunks.actions
 
 
 @torch.inference_mode()
@@ -48,30 +36,36 @@ def measures(policy: DiffusionPolicy, obs: Tensor, actions: Tensor) -> dict[str,
     target = normalize(actions)
     noise = torch.randn(DRAWS, len(obs), *policy.chunk_shape, generator=generator)
     found = {"loss": policy.loss(obs.repeat(DRAWS, 1), actions.repeat(DRAWS, 1, 1), generator).item()}
+    own = policy.spec.diffusion.noise_scale
+    decoded = {s: torch.stack([normalize(policy.decode(obs, s * each)) for each in noise]) for s in {*SCALES, own}}
     for scale in SCALES:
-        chunks = torch.stack([normalize(policy.decode(obs, scale * each)) for each in noise])
-        found[f"error_{scale:g}"] = (chunks - target).square().mean().item()
-        if scale == policy.spec.diffusion.noise_scale:
-            errors = (chunks.mean(0) - target).square().mean((1, 2))
-            found["error_of_mean"] = errors.mean().item()
-            found["worst_hundredth"] = errors.quantile(0.99).item()
-    return found
+        found[f"error_{scale:g}"] = (decoded[scale] - target).square().mean().item()
+    errors = (decoded[own].mean(0) - target).square().mean((1, 2))
+    return {**found, "error_of_mean": errors.mean().item(), "worst_hundredth": errors.quantile(0.99).item()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", type=Path, nargs="+")
-    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--dataset", required=True)
     parser.add_argument("--filter_key", default="valid")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
+    spec = load_policy(options.checkpoints[0]).spec  # all are of one fit
+    data = RobomimicDataModule(
+        options.dataset,
+        obs_keys=spec.obs_keys,
+        pred_horizon=spec.pred_horizon,
+        train_filter_key=options.filter_key,
+        val_filter_key=None,
+    )
+    data.setup()
     rows: list[dict[str, float]] = []
     for path in sorted(options.checkpoints):
         name = SUCCESS.search(path.name)
         if name is None:
             parser.error(f"{path.name} does not hold a success rate: expected epochNNNN-success0.NNN.ckpt")
-        policy = load_policy(path)
-        found = measures(policy, *windows(policy, options.dataset, options.filter_key))
+        found = measures(load_policy(path), data.train_chunks.obs, data.train_chunks.actions)
         rows.append({"epoch": int(name[1]), "success": float(name[2]), **found})
         print(" ".join(f"{key} {value:.4f}" for key, value in rows[-1].items()), flush=True)
     success = torch.tensor([row["success"] for row in rows])

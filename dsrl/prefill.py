@@ -130,12 +130,14 @@ def find_noise(
     optimizer = torch.optim.Adam([noise], lr=0.1)
     best, least = noise.detach().clone(), torch.full((len(noise),), torch.inf, device=noise.device)
     error = torch.full_like(least, torch.inf)
-    for _ in range(16):  # the last one only judges
+    for step in range(16):
         distance = (decode(obs, noise) - chunks).pow(2).flatten(1)
         loss = distance.sum(dim=1) + 1e-3 * noise.pow(2).flatten(1).sum(dim=1)
         with torch.no_grad():
             better = loss < least
             best[better], least[better], error[better] = noise[better], loss[better], distance.mean(1).sqrt()[better]
+        if step == 15:  # it only judges
+            break
         optimizer.zero_grad()
         loss.sum().backward()
         optimizer.step()

@@ -28,6 +28,7 @@ def test_the_normalisation_is_torchs() -> None:
 
 @pytest.mark.parametrize("name", ["ResidualEnsemble", "SmallUNet", "TwoKinds"])
 def test_each_part_of_a_prediction_hears_noise_time_and_observation(name: str) -> None:
+    torch.manual_seed(0)
     network = NetworkConfig(f"{MODULE}.{name}").build(obs_dim=5, action_dim=7, pred_horizon=8, num_train_timesteps=100)
     noisy, timestep, obs = torch.randn(2, 8, 7), torch.tensor([3, 3]), torch.randn(2, 5)
     predicted = network.eval()(noisy, timestep, obs)
