@@ -1,6 +1,6 @@
 """Networks that were screened on human demonstrations and are not this project's own (docs/results.md).
 
-python cli.py fit ... --model.network.class_path benchmarks.screened_networks.ResidualEnsemble
+python cli.py fit ... --model.network.class_path benchmarks.screened_networks.SmallUNet
 python cli.py evaluate ... --network_module benchmarks.screened_networks
 """
 
@@ -11,58 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from policies.networks import EnsembleLayerNorm, EnsembleLinear, Mish, MLPEnsemble, NoiseNetwork, sinusoidal_table
-
-
-class _Residual(nn.Module):
-    """x + f(x), f = [LayerNorm, Linear, Mish, Dropout, Linear], for each member: (members, B, width)."""
-
-    def __init__(self, members: int, width: int, inner: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            EnsembleLayerNorm(members, width),
-            EnsembleLinear(members, width, inner),
-            Mish(),
-            nn.Dropout(dropout),
-            EnsembleLinear(members, inner, width),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
-
-
-class ResidualEnsemble(MLPEnsemble):
-    """``MLPEnsemble`` whose members are residual networks with dropout.
-
-    Args:
-        obs_dim, action_dim, pred_horizon, num_train_timesteps, members, time_dim: as ``MLPEnsemble``'s.
-        width: of the residual stream.
-        inner: width within a block.
-        blocks: how many.
-        dropout: within a block.
-    """
-
-    def __init__(
-        self,
-        obs_dim: int,
-        action_dim: int,
-        pred_horizon: int,
-        num_train_timesteps: int = 100,
-        members: int = 8,
-        width: int = 256,
-        inner: int = 256,
-        blocks: int = 2,
-        dropout: float = 0.1,
-        time_dim: int = 128,
-    ) -> None:
-        super().__init__(obs_dim, action_dim, pred_horizon, num_train_timesteps, members, (width,), time_dim)
-        self.layers = nn.Sequential(
-            EnsembleLinear(members, pred_horizon * action_dim + obs_dim + time_dim, width),
-            *(_Residual(members, width, inner, dropout) for _ in range(blocks)),
-            EnsembleLayerNorm(members, width),
-            Mish(),
-            EnsembleLinear(members, width, pred_horizon * action_dim),
-        )
+from policies.networks import Mish, MLPEnsemble, NoiseNetwork, ResidualEnsemble, sinusoidal_table
 
 
 class TwoKinds(NoiseNetwork):

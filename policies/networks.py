@@ -112,14 +112,46 @@ class EnsembleLayerNorm(nn.Module):
         return functional.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
 
 
-class MLPEnsemble(NoiseNetwork):
-    """Several ``MLPNoiseNetwork``, each trained on batches of its own; what they predict is averaged.
+class NoiseEnsemble(NoiseNetwork):
+    """Several networks, each trained on batches of its own; what they predict is averaged.
 
     What a network makes of states that its data hardly hold is mostly an accident of its start and its batches, and
     such accidents average out (deep ensembles: Lakshminarayanan et al. 2017).
 
     A batch in training mode is dealt out: row i trains member i % ``members`` alone. So ``members`` times the batch
     size gives each of them the batch that a single network would have had. In eval mode all rows go through all.
+
+    Subclasses set ``layers``: (members, B, pred_horizon * action_dim + obs_dim + time_dim), a member's noisy chunk,
+    observation and time embedding, to (members, B, pred_horizon * action_dim).
+
+    Args:
+        num_train_timesteps: length of the diffusion schedule, the rows of the time embedding.
+        members: how many networks.
+        time_dim: size of the sinusoidal time embedding; even, at least 4.
+    """
+
+    layers: nn.Sequential
+
+    def __init__(self, num_train_timesteps: int, members: int, time_dim: int) -> None:
+        super().__init__()
+        if members < 1:
+            raise ValueError(f"members is {members}: expected at least 1")
+        self.members = members
+        self.register_buffer("time_table", sinusoidal_table(num_train_timesteps, time_dim), persistent=False)
+
+    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
+        features = _joined(noisy_actions, self.get_buffer("time_table")[timestep], obs)
+        if not self.training:
+            predicted = self.layers(features.expand(self.members, *features.shape)).mean(0)
+            return predicted.view_as(noisy_actions)
+        rows = len(features)
+        filled = functional.pad(features, (0, 0, 0, -rows % self.members))
+        dealt = filled.view(-1, self.members, filled.shape[-1]).transpose(0, 1)
+        return self.layers(dealt).transpose(0, 1).flatten(0, 1)[:rows].view_as(noisy_actions)
+
+
+class MLPEnsemble(NoiseEnsemble):
+    """An ensemble of ``MLPNoiseNetwork``.
 
     Args:
         obs_dim: size of the flat observation.
@@ -141,12 +173,8 @@ class MLPEnsemble(NoiseNetwork):
         hidden_dims: Sequence[int] = (512, 512, 512),
         time_dim: int = 128,
     ) -> None:
-        super().__init__()
         _check_sizes(hidden_dims, time_dim)
-        if members < 1:
-            raise ValueError(f"members is {members}: expected at least 1")
-        self.members = members
-        self.register_buffer("time_table", sinusoidal_table(num_train_timesteps, time_dim), persistent=False)
+        super().__init__(num_train_timesteps, members, time_dim)
         layers: list[nn.Module] = []
         width = pred_horizon * action_dim + obs_dim + time_dim
         for hidden in hidden_dims:
@@ -154,15 +182,67 @@ class MLPEnsemble(NoiseNetwork):
             width = hidden
         self.layers = nn.Sequential(*layers, EnsembleLinear(members, width, pred_horizon * action_dim))
 
-    def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:
-        features = _joined(noisy_actions, self.get_buffer("time_table")[timestep], obs)
-        if not self.training:
-            predicted = self.layers(features.expand(self.members, *features.shape)).mean(0)
-            return predicted.view_as(noisy_actions)
-        rows = len(features)
-        filled = functional.pad(features, (0, 0, 0, -rows % self.members))
-        dealt = filled.view(-1, self.members, filled.shape[-1]).transpose(0, 1)
-        return self.layers(dealt).transpose(0, 1).flatten(0, 1)[:rows].view_as(noisy_actions)
+
+class _Residual(nn.Module):
+    """x + f(x), f = [LayerNorm, Linear, Mish, Dropout, Linear], for each member: (members, B, width)."""
+
+    def __init__(self, members: int, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            EnsembleLayerNorm(members, width),
+            EnsembleLinear(members, width, inner),
+            Mish(),
+            nn.Dropout(dropout),
+            EnsembleLinear(members, inner, width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class ResidualEnsemble(NoiseEnsemble):
+    """An ensemble of residual networks with dropout, for few demonstrations.
+
+    Args:
+        obs_dim: size of the flat observation.
+        action_dim: size of one action.
+        pred_horizon: actions per chunk.
+        num_train_timesteps: length of the diffusion schedule, the rows of the time embedding.
+        members: how many networks.
+        width: of the residual stream.
+        inner: width within a block.
+        blocks: how many.
+        dropout: share of a block's inner activations that is dropped in training, at least 0 and below 1.
+        time_dim: size of the sinusoidal time embedding; even, at least 4.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        pred_horizon: int,
+        num_train_timesteps: int = 100,
+        members: int = 8,
+        width: int = 256,
+        inner: int = 256,
+        blocks: int = 2,
+        dropout: float = 0.1,
+        time_dim: int = 128,
+    ) -> None:
+        _check_sizes((), time_dim)
+        if min(width, inner) < 1 or blocks < 0 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"width is {width}, inner {inner}, blocks {blocks} and dropout {dropout}: expected widths of at least "
+                "1, at least 0 blocks, and a dropout of 0 or more and below 1"
+            )
+        super().__init__(num_train_timesteps, members, time_dim)
+        self.layers = nn.Sequential(
+            EnsembleLinear(members, pred_horizon * action_dim + obs_dim + time_dim, width),
+            *(_Residual(members, width, inner, dropout) for _ in range(blocks)),
+            EnsembleLayerNorm(members, width),
+            Mish(),
+            EnsembleLinear(members, width, pred_horizon * action_dim),
+        )
 
 
 def _joined(noisy_actions: Tensor, time: Tensor, obs: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ RUNS = sorted((ROOT / "configs").glob("bc_*.yaml"))
 OVERLAYS = [
     ROOT / "configs/fast.yaml",
     ROOT / "configs/human.yaml",
+    ROOT / "configs/human_few.yaml",
     *(ROOT / "configs/debug" / f"{n}.yaml" for n in ("fast_dev_run", "overfit", "profile")),
 ]
 

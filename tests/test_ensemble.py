@@ -6,10 +6,11 @@ from torch import Tensor
 
 from common.errors import UserError
 from policies import DiffusionPolicy, NetworkConfig, PolicySpec
-from policies.networks import EnsembleLayerNorm, EnsembleLinear, MLPEnsemble, MLPNoiseNetwork
+from policies.networks import EnsembleLayerNorm, EnsembleLinear, MLPEnsemble, MLPNoiseNetwork, ResidualEnsemble
 
 OBS, ACTION, HORIZON, MEMBERS = 5, 3, 2, 3
 CLASS_PATH = "policies.networks.MLPEnsemble"
+RESIDUAL = "policies.networks.ResidualEnsemble"
 
 
 @pytest.fixture
@@ -64,6 +65,37 @@ def test_what_is_judged_is_the_average_of_the_members(ensemble: MLPEnsemble) -> 
     torch.testing.assert_close(ensemble.eval()(*batch), expected)
 
 
+def residual(members: int, dropout: float) -> ResidualEnsemble:
+    torch.manual_seed(0)
+    network = ResidualEnsemble(
+        OBS, ACTION, HORIZON, members=members, width=16, inner=8, blocks=2, dropout=dropout, time_dim=4
+    )
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return network
+
+
+def test_a_residual_ensemble_is_its_members_too() -> None:
+    whole, batch = residual(MEMBERS, 0.0), inputs(7)
+    singles = []
+    for index in range(MEMBERS):
+        single = residual(1, 0.0)
+        single.load_state_dict({name: value[index : index + 1] for name, value in whole.state_dict().items()})
+        singles.append(single.eval()(*batch))
+    torch.testing.assert_close(whole.eval()(*batch), torch.stack(singles).mean(0))
+    expected = torch.stack([singles[row % MEMBERS][row] for row in range(7)])
+    torch.testing.assert_close(whole.train()(*batch), expected)
+
+
+def test_dropout_is_for_training_alone_and_within_the_blocks() -> None:
+    whole, plain, batch = residual(MEMBERS, 0.5), residual(MEMBERS, 0.0), inputs(7)
+    torch.testing.assert_close(whole.eval()(*batch), plain.eval()(*batch))
+    assert not torch.equal(whole.train()(*batch), whole(*batch))
+    for block in list(whole.layers)[1:3]:
+        torch.nn.init.zeros_(block.layers[-1].weight)  # type: ignore[union-attr,index,arg-type]
+    torch.testing.assert_close(whole(*batch), whole(*batch))  # nothing is dropped on the way past the blocks
+
+
 def test_members_begin_apart_and_as_widely_as_a_single_network() -> None:
     torch.manual_seed(0)
     ensemble = MLPEnsemble(OBS, ACTION, HORIZON, members=4)
@@ -76,9 +108,14 @@ def test_members_begin_apart_and_as_widely_as_a_single_network() -> None:
             assert float(shared.bias.detach().std()) == pytest.approx(float(spread["bias"].std()), rel=0.2)
 
 
-def test_a_rows_actions_do_not_depend_on_the_other_rows() -> None:
+@pytest.mark.parametrize(
+    ("class_path", "options"),
+    [(CLASS_PATH, {"hidden_dims": [64, 64]}), (RESIDUAL, {"width": 64, "inner": 32})],
+    ids=["plain", "residual"],
+)
+def test_a_rows_actions_do_not_depend_on_the_other_rows(class_path: str, options: dict[str, object]) -> None:
     torch.manual_seed(0)
-    network = NetworkConfig(CLASS_PATH, {"members": 4, "hidden_dims": [64, 64]})
+    network = NetworkConfig(class_path, {"members": 4, **options})
     policy = DiffusionPolicy(PolicySpec({"state": OBS}, ACTION, 4, network=network)).eval()
     obs, noise = torch.randn(40, OBS), torch.randn(40, 4, ACTION)
     with torch.inference_mode():
@@ -87,7 +124,18 @@ def test_a_rows_actions_do_not_depend_on_the_other_rows() -> None:
             assert torch.equal(policy.decode(obs[:rows], noise[:rows]), whole[:rows])
 
 
-@pytest.mark.parametrize("options", [{"members": 0}, {"time_dim": 3}, {"hidden_dims": [0]}])
-def test_options_that_make_no_network_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=next(iter(options))):
-        NetworkConfig(CLASS_PATH, options).build(OBS, ACTION, HORIZON, 100)
+@pytest.mark.parametrize(
+    ("class_path", "options", "named"),
+    [
+        (CLASS_PATH, {"members": 0}, "members is 0"),
+        (CLASS_PATH, {"time_dim": 3}, "time_dim is 3"),
+        (CLASS_PATH, {"hidden_dims": [0]}, r"hidden_dims is \[0\]"),
+        (RESIDUAL, {"members": 0}, "members is 0"),
+        (RESIDUAL, {"inner": 0}, "inner 0"),
+        (RESIDUAL, {"blocks": -1}, "blocks -1"),
+        (RESIDUAL, {"dropout": 1.0}, r"dropout 1\.0"),
+    ],
+)
+def test_options_that_make_no_network_are_refused(class_path: str, options: dict[str, object], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        NetworkConfig(class_path, options).build(OBS, ACTION, HORIZON, 100)
