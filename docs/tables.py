@@ -216,13 +216,14 @@ def human() -> str:
 
 def human_pieces_over_seeds() -> str:
     lines = []
-    reports = [row for row in rows("bc_human.csv") if row["run"] == "ensemble, pieces, REPORT"]
-    for task, own in itertools.groupby(reports, key=lambda row: row["task"]):
-        seeds = list(own)
-        pooled = _pooled(seeds)
-        cells = [count(seeds[0]["updates"]), str(len(seeds)), f"**{percent(pooled['success'])}**", percents(pooled)]
-        lines.append([task.capitalize(), *cells])
-    return table(["task", "gradient steps", "training seeds", "success", "95 % interval"], *lines)
+    for run, recipe in (("residual, pieces, REPORT", "`human_few.yaml`"), ("ensemble, pieces, REPORT", "`human.yaml`")):
+        reports = [row for row in rows("bc_human.csv") if row["run"] == run]
+        for task, own in itertools.groupby(reports, key=lambda row: row["task"]):
+            seeds = list(own)
+            pooled = _pooled(seeds)
+            cells = [count(seeds[0]["updates"]), str(len(seeds)), f"**{percent(pooled['success'])}**", percents(pooled)]
+            lines.append([task.capitalize(), recipe, *cells])
+    return table(["task", "recipe", "gradient steps", "training seeds", "success", "95 % interval"], *lines)
 
 
 def human_in_full() -> str:
