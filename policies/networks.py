@@ -30,7 +30,13 @@ class NoiseNetwork(nn.Module):
 
 
 def sinusoidal_table(num_timesteps: int, dim: int) -> Tensor:
-    """(num_timesteps, dim) embedding of integer timesteps: sines, then cosines (Vaswani et al. 2017, section 3.5)."""
+    """(num_timesteps, dim) embedding of integer timesteps: sines, then cosines (Vaswani et al. 2017, section 3.5).
+
+    Raises:
+        ValueError: ``dim``, a network's ``time_dim``, is odd or below 4.
+    """
+    if dim < 4 or dim % 2:
+        raise ValueError(f"time_dim is {dim}: expected an even number, at least 4")
     half = dim // 2
     frequencies = torch.exp(-math.log(10_000.0) / (half - 1) * torch.arange(half, dtype=torch.float64))
     angles = torch.arange(num_timesteps, dtype=torch.float64)[:, None] * frequencies[None, :]
@@ -73,7 +79,7 @@ class MLPNoiseNetwork(NoiseNetwork):
         time_dim: int = 128,
     ) -> None:
         super().__init__()
-        _check_sizes(hidden_dims, time_dim)
+        _check_widths(hidden_dims)
         self.register_buffer("time_table", sinusoidal_table(num_train_timesteps, time_dim), persistent=False)
         layers: list[nn.Module] = []
         width = pred_horizon * action_dim + obs_dim + time_dim
@@ -112,7 +118,7 @@ class EnsembleLayerNorm(nn.Module):
         return functional.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
 
 
-class NoiseEnsemble(NoiseNetwork):
+class NetworkEnsemble(NoiseNetwork):
     """Several networks, each trained on batches of its own; what they predict is averaged.
 
     What a network makes of states that its data hardly hold is mostly an accident of its start and its batches, and
@@ -150,7 +156,7 @@ class NoiseEnsemble(NoiseNetwork):
         return self.layers(dealt).transpose(0, 1).flatten(0, 1)[:rows].view_as(noisy_actions)
 
 
-class MLPEnsemble(NoiseEnsemble):
+class MLPEnsemble(NetworkEnsemble):
     """An ensemble of ``MLPNoiseNetwork``.
 
     Args:
@@ -173,7 +179,7 @@ class MLPEnsemble(NoiseEnsemble):
         hidden_dims: Sequence[int] = (512, 512, 512),
         time_dim: int = 128,
     ) -> None:
-        _check_sizes(hidden_dims, time_dim)
+        _check_widths(hidden_dims)
         super().__init__(num_train_timesteps, members, time_dim)
         layers: list[nn.Module] = []
         width = pred_horizon * action_dim + obs_dim + time_dim
@@ -200,7 +206,7 @@ class _Residual(nn.Module):
         return x + self.layers(x)
 
 
-class ResidualEnsemble(NoiseEnsemble):
+class ResidualEnsemble(NetworkEnsemble):
     """An ensemble of residual networks with dropout, for few demonstrations.
 
     Args:
@@ -229,12 +235,11 @@ class ResidualEnsemble(NoiseEnsemble):
         dropout: float = 0.1,
         time_dim: int = 128,
     ) -> None:
-        _check_sizes((), time_dim)
-        if min(width, inner) < 1 or blocks < 0 or not 0 <= dropout < 1:
-            raise ValueError(
-                f"width is {width}, inner {inner}, blocks {blocks} and dropout {dropout}: expected widths of at least "
-                "1, at least 0 blocks, and a dropout of 0 or more and below 1"
-            )
+        for name, value, least in (("width", width, 1), ("inner", inner, 1), ("blocks", blocks, 0)):
+            if value < least:
+                raise ValueError(f"{name} is {value}: expected at least {least}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}: expected at least 0 and below 1")
         super().__init__(num_train_timesteps, members, time_dim)
         self.layers = nn.Sequential(
             EnsembleLinear(members, pred_horizon * action_dim + obs_dim + time_dim, width),
@@ -250,8 +255,6 @@ def _joined(noisy_actions: Tensor, time: Tensor, obs: Tensor) -> Tensor:
     return torch.cat([noisy_actions.flatten(1), obs, time], dim=-1)
 
 
-def _check_sizes(hidden_dims: Sequence[int], time_dim: int) -> None:
-    if time_dim < 4 or time_dim % 2:
-        raise ValueError(f"time_dim is {time_dim}: expected an even number, at least 4")
+def _check_widths(hidden_dims: Sequence[int]) -> None:
     if any(hidden < 1 for hidden in hidden_dims):
         raise ValueError(f"hidden_dims is {list(hidden_dims)}: expected widths of at least 1")

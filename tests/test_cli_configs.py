@@ -54,6 +54,20 @@ def test_training_configurations_parse(cli_server: ForkServer, path: Path) -> No
             assert resolved[key] == value, key
 
 
+def test_few_human_demonstrations_over_many_over_fast(cli_server: ForkServer) -> None:
+    """As the pages print it: each overlay replaces the network of the one below, and none of its options stays."""
+    stack = ("bc_lift", "fast", "human", "human_few")
+    run = resolve(cli_server, "fit", *(ROOT / f"configs/{name}.yaml" for name in stack))
+    assert run["model"]["network"] == {
+        "class_path": "policies.networks.ResidualEnsemble",
+        "init_args": {"members": 8, "width": 256, "inner": 256, "blocks": 2, "dropout": 0.1, "time_dim": 128},
+    }
+    assert (run["model"]["rotations"], run["model"]["diffusion"]["prediction"]) == ("6d", "sample")
+    assert run["model"]["diffusion"]["noise_scale"] == 1
+    assert run["data"]["batch_size"] == 2048
+    assert (run["trainer"]["max_epochs"], run["trainer"]["max_steps"]) == (-1, 5120)
+
+
 def test_one_file_shows_every_key_with_its_default(cli_server: ForkServer) -> None:
     assert load(ALL_KEYS) == resolve(cli_server, "fit")
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from common.errors import UserError
 from policies import DiffusionPolicy, NetworkConfig, PolicySpec
@@ -75,25 +76,38 @@ def residual(members: int, dropout: float) -> ResidualEnsemble:
     return network
 
 
+def residual_member(ensemble: ResidualEnsemble, index: int, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """What one member predicts, by torch's own layers: x + Linear(Mish(Linear(LayerNorm(x)))), twice."""
+    weights = {name: value[index] for name, value in ensemble.state_dict().items()}
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return functional.linear(x, weights[f"{name}.weight"].T, weights[f"{name}.bias"][0])
+
+    def normed(name: str, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"][0], weights[f"{name}.bias"][0])
+
+    noisy, timestep, obs = batch
+    x = linear("layers.0", torch.cat([noisy.flatten(1), obs, ensemble.get_buffer("time_table")[timestep]], dim=1))
+    for block in ("layers.1.layers", "layers.2.layers"):
+        x = x + linear(f"{block}.4", functional.mish(linear(f"{block}.1", normed(f"{block}.0", x))))
+    return linear("layers.5", functional.mish(normed("layers.3", x))).view_as(noisy)
+
+
 def test_a_residual_ensemble_is_its_members_too() -> None:
     whole, batch = residual(MEMBERS, 0.0), inputs(7)
-    singles = []
-    for index in range(MEMBERS):
-        single = residual(1, 0.0)
-        single.load_state_dict({name: value[index : index + 1] for name, value in whole.state_dict().items()})
-        singles.append(single.eval()(*batch))
+    singles = [residual_member(whole, index, batch) for index in range(MEMBERS)]
     torch.testing.assert_close(whole.eval()(*batch), torch.stack(singles).mean(0))
     expected = torch.stack([singles[row % MEMBERS][row] for row in range(7)])
     torch.testing.assert_close(whole.train()(*batch), expected)
 
 
-def test_dropout_is_for_training_alone_and_within_the_blocks() -> None:
+def test_dropout_is_for_training_alone_and_keeps_the_mean() -> None:
     whole, plain, batch = residual(MEMBERS, 0.5), residual(MEMBERS, 0.0), inputs(7)
     torch.testing.assert_close(whole.eval()(*batch), plain.eval()(*batch))
     assert not torch.equal(whole.train()(*batch), whole(*batch))
-    for block in list(whole.layers)[1:3]:
-        torch.nn.init.zeros_(block.layers[-1].weight)  # type: ignore[union-attr,index,arg-type]
-    torch.testing.assert_close(whole(*batch), whole(*batch))  # nothing is dropped on the way past the blocks
+    block, x = list(whole.layers)[1], torch.randn(MEMBERS, 1, 16)
+    drawn = torch.stack([block(x) for _ in range(4000)])
+    torch.testing.assert_close(drawn.mean(0), block.eval()(x), atol=0.2, rtol=0)
 
 
 def test_members_begin_apart_and_as_widely_as_a_single_network() -> None:
@@ -131,9 +145,12 @@ def test_a_rows_actions_do_not_depend_on_the_other_rows(class_path: str, options
         (CLASS_PATH, {"time_dim": 3}, "time_dim is 3"),
         (CLASS_PATH, {"hidden_dims": [0]}, r"hidden_dims is \[0\]"),
         (RESIDUAL, {"members": 0}, "members is 0"),
-        (RESIDUAL, {"inner": 0}, "inner 0"),
-        (RESIDUAL, {"blocks": -1}, "blocks -1"),
-        (RESIDUAL, {"dropout": 1.0}, r"dropout 1\.0"),
+        (RESIDUAL, {"time_dim": 3}, "time_dim is 3"),
+        (RESIDUAL, {"width": 0}, "width is 0"),
+        (RESIDUAL, {"inner": 0}, "inner is 0"),
+        (RESIDUAL, {"blocks": -1}, "blocks is -1"),
+        (RESIDUAL, {"dropout": 1.0}, r"dropout is 1\.0"),
+        (RESIDUAL, {"dropout": -0.1}, r"dropout is -0\.1"),
     ],
 )
 def test_options_that_make_no_network_are_refused(class_path: str, options: dict[str, object], named: str) -> None:
