@@ -1,27 +1,42 @@
-"""`collect`: make a data set with a scripted expert."""
+"""`collect`: make a data set in the simulator."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from envs.tasks import TaskName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from envs.messages import EnvSpec
+    from rollouts.loop import Agent
+
+    MakeAgent = Callable[[Mapping[str, int]], Agent]  # of the dimension of each observation key
 
 
 def collect(
     task: TaskName,
     n_demos: int,
     output: Path,
+    dataset: Path | None = None,
     style: Literal["proficient", "mixed"] = "proficient",
     seed: int = 0,
     n_envs: int | None = None,
 ) -> None:
-    """Drive a scripted expert through robosuite and write its successes in Robomimic's low-dim format.
+    """Make demonstrations in robosuite and write the successes in Robomimic's low-dim format.
+
+    A scripted expert makes them, or, with --dataset, the demonstrations of a file do, each of which is played again and
+    again, bent to other initial states.
 
     Args:
         task: which task.
         n_demos: how many successful episodes to keep.
         output: the hdf5 file to write.
-        style: proficient: varied like one good teleoperator; mixed: like three of unequal skill, with detours.
+        dataset: demonstrations to play again, whole ones; with few of them, this makes many.
+        style: of the scripted expert. proficient: varied like one good teleoperator; mixed: like three of unequal
+            skill, with detours.
         seed: the same seed gives the same demonstrations at any n_envs.
         n_envs: simulations to run in parallel (default: eight per CPU, at most 32).
     """
@@ -31,10 +46,8 @@ def collect(
     from common.errors import UserError
     from datamodules.demonstrations import Demonstration, write_dataset
     from datamodules.splits import split_masks
-    from envs.messages import EnvSpec
     from envs.pool import EnvPool
-    from envs.tasks import TASKS, default_env_args
-    from experts.collection import RECORDED_KEYS, collect_successes, expert_class
+    from experts.collection import ADAPTED_SEEDS, collect_successes
     from rollouts.loop import EpisodeResult
 
     if n_demos < 1:
@@ -42,16 +55,22 @@ def collect(
     if seed < 0:
         raise UserError(f"--seed is {seed}. Expected 0 or more.")
 
-    expert_class(task)  # or there is none to drive
+    if dataset is None:
+        operator = f"scripted expert, {style}"
+        spec, make_agent = _scripted(task, style)
+        states = seed
+    else:
+        operator = f"adapted from {dataset.name}"
+        spec, make_agent = _adapted(task, dataset)
+        states = ADAPTED_SEEDS + seed
     lengths: list[int] = []  # of the successes
     failures = 0
-    spec = EnvSpec(default_env_args(task), RECORDED_KEYS, pred_horizon=1, horizon=TASKS[task].horizon)
 
     def demonstrations() -> Iterator[Demonstration]:
         """Start simulating only once the output is known to be writable."""
         columns = (*Progress.get_default_columns(), MofNCompleteColumn())
         with EnvPool(spec, n_envs) as pool, Progress(*columns) as progress:
-            bar = progress.add_task(f"{task}, {style}", total=n_demos)
+            bar = progress.add_task(f"{task}, {operator}", total=n_demos)
 
             def count(result: EpisodeResult) -> None:
                 nonlocal failures
@@ -61,13 +80,48 @@ def collect(
                 else:
                     failures += 1
 
-            yield from collect_successes(pool, task, style, seed, n_demos, count)
+            yield from collect_successes(make_agent(pool.obs_dims), pool, states, n_demos, count)
 
-    source = f"scripted expert, {style}, seed {seed}"
-    write_dataset(output, demonstrations(), spec.env_args, split_masks(n_demos, seed), source)
+    write_dataset(output, demonstrations(), spec.env_args, split_masks(n_demos, seed), f"{operator}, seed {seed}")
     tried = n_demos + failures
     print(
-        f"wrote {output}: {n_demos} scripted demonstrations, {sum(lengths)} transitions, mean length"
-        f" {sum(lengths) / n_demos:.1f}; the expert succeeded in {n_demos} of {tried} episodes ({n_demos / tried:.1%})"
+        f"wrote {output}: {n_demos} demonstrations ({operator}), {sum(lengths)} transitions, mean length"
+        f" {sum(lengths) / n_demos:.1f}; {n_demos} of {tried} episodes succeeded ({n_demos / tried:.1%})"
     )
     say_train(task, output)
+
+
+def _scripted(task: str, style: Literal["proficient", "mixed"]) -> "tuple[EnvSpec, MakeAgent]":
+    from envs.messages import EnvSpec
+    from envs.tasks import TASKS, default_env_args
+    from experts.collection import RECORDED_KEYS, ExpertAgent, expert_class
+
+    spec = EnvSpec(default_env_args(task), RECORDED_KEYS, pred_horizon=1, horizon=TASKS[task].horizon)
+    return spec, partial(ExpertAgent, expert_class(task), style)
+
+
+def _adapted(task: str, dataset: Path) -> "tuple[EnvSpec, MakeAgent]":
+    from common.controllers import are_absolute
+    from common.errors import UserError
+    from datamodules.hdf5 import DatasetFile, warn_of_clipping
+    from envs.messages import EnvSpec
+    from envs.tasks import find_task, resolve_env_args, task_of
+    from experts.adaptation import LONGER, OBSERVED, AdaptingAgent
+    from experts.collection import RECORDED_KEYS
+
+    if find_task(task).yaw_period is None:
+        raise UserError(
+            f"demonstrations of {task} cannot be adapted: that takes a task of bringing one object somewhere."
+        )
+    with DatasetFile(dataset) as file:
+        env_args = resolve_env_args(file.env_args, task)
+        if task_of(env_args) != task:
+            raise UserError(f"{dataset} is of {env_args['env_name']}, not of --task {task}.")
+        if are_absolute(env_args):
+            raise UserError(f"{dataset}: its actions are target poses. Expected motions (control_delta: true).")
+        demonstrations = [file.read(name, OBSERVED) for name in file.names()]
+    warn_of_clipping(dataset, demonstrations)
+    horizon = max(len(demonstration) for demonstration in demonstrations) + LONGER
+    return EnvSpec(env_args, RECORDED_KEYS, pred_horizon=1, horizon=horizon), partial(
+        AdaptingAgent, demonstrations, task
+    )

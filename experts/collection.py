@@ -1,4 +1,4 @@
-"""Demonstrations from scripted experts, through the one rollout loop."""
+"""Demonstrations from operators that are programs, through the one rollout loop."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
@@ -13,7 +13,7 @@ from envs.pool import EnvPool
 from envs.tasks import find_task
 from experts.expert import Expert
 from experts.manner import Style, draw_manner
-from rollouts.loop import Episode, EpisodeResult, run_episodes
+from rollouts.loop import Agent, Episode, EpisodeResult, run_episodes
 
 # The low-dim observations of Robomimic's files for the installed simulator.
 RECORDED_KEYS = header().RECORDED_KEYS
@@ -21,6 +21,8 @@ RECORDED_KEYS = header().RECORDED_KEYS
 # Added to a collection's seed, so that no evaluation, whose seeds are below 2^32, starts from a state of a data set.
 # Not 2^32 itself: numpy pads entropy with zeros, and (2^32 + s, 0) would be episode 1 of an evaluation with seed s.
 COLLECTION_SEEDS = 2**64
+# Added to that where demonstrations are adapted: they start elsewhere than scripted ones of the same seed.
+ADAPTED_SEEDS = 2**65
 
 
 def expert_class(task: str) -> type[Expert]:
@@ -39,8 +41,8 @@ def expert_class(task: str) -> type[Expert]:
 class ExpertAgent:
     """Scripted experts for ``run_episodes`` with chunks of one action: one state machine per episode."""
 
-    def __init__(self, task: str, style: Style, obs_dims: Mapping[str, int]) -> None:
-        self._expert = expert_class(task)
+    def __init__(self, expert: type[Expert], style: Style, obs_dims: Mapping[str, int]) -> None:
+        self._expert = expert
         self._style = style
         self._obs_dims = obs_dims
         self._experts: dict[int, Expert] = {}
@@ -58,19 +60,20 @@ class ExpertAgent:
 
 
 def collect_successes(
-    pool: EnvPool, task: str, style: Style, seed: int, n_demos: int, on_result: Callable[[EpisodeResult], None]
+    agent: Agent, pool: EnvPool, seed: int, n_demos: int, on_result: Callable[[EpisodeResult], None]
 ) -> Iterator[Demonstration]:
     """The first ``n_demos`` successful episodes in the order of their numbers: the same ones at any number of workers.
 
     Args:
+        agent: acts one action at a time.
         pool: environments of the task with ``RECORDED_KEYS`` and chunks of one action.
-        task: one that has a scripted expert.
-        style: of the operator.
-        seed: of initial states and of everything the operator draws.
+        seed: of initial states and of everything the agent draws.
         n_demos: how many to keep.
         on_result: called with every episode's result, failures included.
+
+    Raises:
+        UserError: all of the first ``n_demos`` episodes failed.
     """
-    agent = ExpertAgent(task, style, pool.obs_dims)
     kept = tried = 0
     while kept < n_demos:
         indices = range(tried, tried + n_demos - kept)
@@ -81,7 +84,7 @@ def collect_successes(
                 kept += 1
                 yield demonstration_of(result, pool.obs_dims)
         if kept == 0:
-            raise RuntimeError(f"the scripted expert for {task} failed in all of {tried} episodes")
+            raise UserError(f"all of {tried} episodes failed: there is nothing to keep.")
 
 
 def demonstration_of(result: EpisodeResult, obs_dims: Mapping[str, int]) -> Demonstration:

@@ -8,7 +8,7 @@ import pytest
 from envs.messages import EnvSpec
 from envs.pool import EnvPool
 from envs.tasks import TASKS, default_env_args
-from experts.collection import RECORDED_KEYS, ExpertAgent
+from experts.collection import RECORDED_KEYS, ExpertAgent, expert_class
 from experts.manner import OPERATORS, Style, draw_manner
 from rollouts.loop import EpisodeResult, run_episodes
 from tests.worker_threads import worker_threads
@@ -31,7 +31,7 @@ def test_both_styles_succeed_and_the_proficient_one_is_quick(pool: tuple[str, En
     task, envs = pool
 
     def results_of(style: Style) -> list[EpisodeResult]:
-        return run_episodes(ExpertAgent(task, style, envs.obs_dims), envs, 7, range(N_EPISODES))
+        return run_episodes(ExpertAgent(expert_class(task), style, envs.obs_dims), envs, 7, range(N_EPISODES))
 
     proficient, mixed = results_of("proficient"), results_of("mixed")
     assert sum(result.success for result in proficient) >= N_EPISODES - 1

@@ -22,5 +22,6 @@ CAN = Task(
     objects=(Observed("Can_main"),),
     object_in_hand="pose",
     goal=_goal,
+    yaw_period=0.0,
     expert="experts.can:CanExpert",
 )

@@ -23,5 +23,6 @@ LIFT = Task(
     object_in_hand="difference",
     goal=_goal,
     random_box=RandomBox("cube", CUBE, "cube_g0", size_min=0.020, size_max=0.022, density=1000.0),
+    yaw_period=math.pi / 2,
     expert="experts.lift:LiftExpert",
 )

@@ -22,5 +22,6 @@ SQUARE = Task(
     objects=(Observed("SquareNut_main"),),
     object_in_hand="pose",
     goal=_goal,
+    yaw_period=2 * math.pi,
     expert="experts.square:SquareExpert",
 )

@@ -49,6 +49,8 @@ class Task:
             ``flags()`` that ``object`` ends with.
         random_box: what robosuite draws when it builds the model.
         random_model: whether it draws more than that, so that every reset has to build it anew.
+        yaw_period: turn of the (one) object about the vertical after which it looks the same, radians; 0: any turn;
+            None: the task is more than bringing one object somewhere.
         expert: the scripted operator's class as "module:name"; None: it has none.
     """
 
@@ -63,6 +65,7 @@ class Task:
     state: str | None = None
     random_box: RandomBox | None = None
     random_model: bool = False
+    yaw_period: float | None = None
     expert: str | None = None
 
     @property
