@@ -21,22 +21,24 @@ def collect(
     n_demos: int,
     output: Path,
     dataset: Path | None = None,
-    style: Literal["proficient", "mixed"] = "proficient",
+    filter_key: str | None = None,
+    style: Literal["proficient", "mixed"] | None = None,
     seed: int = 0,
     n_envs: int | None = None,
 ) -> None:
     """Make demonstrations in robosuite and write the successes in Robomimic's low-dim format.
 
-    A scripted expert makes them, or, with --dataset, the demonstrations of a file do, each of which is played again and
-    again, bent to other initial states.
+    A scripted expert makes them, or, with --dataset, the demonstrations of a file are played again from fresh initial
+    states: one of those whose objects lie most alike, bent to where the object is now.
 
     Args:
         task: which task.
         n_demos: how many successful episodes to keep.
         output: the hdf5 file to write.
         dataset: demonstrations to play again, whole ones; with few of them, this makes many.
-        style: of the scripted expert. proficient: varied like one good teleoperator; mixed: like three of unequal
-            skill, with detours.
+        filter_key: of the dataset: those of mask/FILTER_KEY; all by default.
+        style: of the scripted expert. proficient, the default: varied like one good teleoperator; mixed: like three of
+            unequal skill, with detours.
         seed: the same seed gives the same demonstrations at any n_envs.
         n_envs: simulations to run in parallel (default: eight per CPU, at most 32).
     """
@@ -55,13 +57,20 @@ def collect(
     if seed < 0:
         raise UserError(f"--seed is {seed}. Expected 0 or more.")
 
+    if dataset is None and filter_key is not None:
+        raise UserError("--filter_key chooses demonstrations of a --dataset, and there is none.")
+    if dataset is not None and style is not None:
+        raise UserError("--style is the scripted expert's, and --dataset takes its place: leave one of them out.")
+    if dataset is not None and dataset.resolve() == output.resolve():
+        raise UserError(f"--output is the --dataset itself, {output}: choose another file.")
     if dataset is None:
+        style = style or "proficient"
         operator = f"scripted expert, {style}"
         spec, make_agent = _scripted(task, style)
         states = seed
     else:
         operator = f"adapted from {dataset.name}"
-        spec, make_agent = _adapted(task, dataset)
+        spec, make_agent = _adapted(task, dataset, filter_key)
         states = ADAPTED_SEEDS + seed
     lengths: list[int] = []  # of the successes
     failures = 0
@@ -100,16 +109,18 @@ def _scripted(task: str, style: Literal["proficient", "mixed"]) -> "tuple[EnvSpe
     return spec, partial(ExpertAgent, expert_class(task), style)
 
 
-def _adapted(task: str, dataset: Path) -> "tuple[EnvSpec, MakeAgent]":
-    from common.controllers import are_absolute
+def _adapted(task: str, dataset: Path, filter_key: str | None) -> "tuple[EnvSpec, MakeAgent]":
+    from common.controllers import motion_units
     from common.errors import UserError
     from datamodules.hdf5 import DatasetFile, warn_of_clipping
     from envs.messages import EnvSpec
-    from envs.tasks import find_task, resolve_env_args, task_of
-    from experts.adaptation import LONGER, OBSERVED, AdaptingAgent
+    from envs.tasks import find_task, object_pose_begin, resolve_env_args, task_of
+    from experts.adaptation import LONGER, OBSERVED, AdaptingAgent, Source
     from experts.collection import RECORDED_KEYS
+    from experts.expert import METRES_PER_UNIT, RADIANS_PER_UNIT
 
-    if find_task(task).yaw_period is None:
+    record = find_task(task)
+    if record.yaw_period is None:
         raise UserError(
             f"demonstrations of {task} cannot be adapted: that takes a task of bringing one object somewhere."
         )
@@ -117,11 +128,24 @@ def _adapted(task: str, dataset: Path) -> "tuple[EnvSpec, MakeAgent]":
         env_args = resolve_env_args(file.env_args, task)
         if task_of(env_args) != task:
             raise UserError(f"{dataset} is of {env_args['env_name']}, not of --task {task}.")
-        if are_absolute(env_args):
-            raise UserError(f"{dataset}: its actions are target poses. Expected motions (control_delta: true).")
-        demonstrations = [file.read(name, OBSERVED) for name in file.names()]
-    warn_of_clipping(dataset, demonstrations)
-    horizon = max(len(demonstration) for demonstration in demonstrations) + LONGER
-    return EnvSpec(env_args, RECORDED_KEYS, pred_horizon=1, horizon=horizon), partial(
-        AdaptingAgent, demonstrations, task
-    )
+        if motion_units(env_args) != [METRES_PER_UNIT] * 3 + [RADIANS_PER_UNIT] * 3:
+            raise UserError(
+                f"{dataset}: expected actions that are motions of the hand, of 5 cm and 0.5 rad at most (Robomimic's "
+                "OSC_POSE with control_delta: true)."
+            )
+        demonstrations = {name: file.read(name, OBSERVED, fields=()) for name in file.names(filter_key)}
+    warn_of_clipping(dataset, demonstrations.values())
+    sources = []
+    for name, demonstration in demonstrations.items():
+        shapes = (demonstration.actions.shape[1], demonstration.obs["object"].shape[1])
+        if shapes != (7, record.object_dim):
+            raise UserError(
+                f"{dataset}: {name} has actions of {shapes[0]} and an object of {shapes[1]} numbers. Expected 7 and "
+                f"{record.object_dim}."
+            )
+        try:
+            sources.append(Source.read(demonstration, object_pose_begin(record)))
+        except ValueError as error:  # scipy's, of a quaternion without a direction
+            raise UserError(f"{dataset}: {name}: {error}") from error
+    spec = EnvSpec(env_args, RECORDED_KEYS, pred_horizon=1, horizon=max(map(len, demonstrations.values())) + LONGER)
+    return spec, partial(AdaptingAgent, sources, task)

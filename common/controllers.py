@@ -12,6 +12,14 @@ def are_absolute(env_args: dict[str, Any] | None) -> bool:
     return controller.get("control_delta") is False or controller.get("input_type") == "absolute"
 
 
+def motion_units(env_args: dict[str, Any] | None) -> list[float] | None:
+    """Metres and radians (6,) that a 1 in an action asks of the hand; None where actions ask for something else."""
+    controller = _controller(env_args)
+    if are_absolute(env_args) or controller.get("type") != "OSC_POSE":
+        return None
+    return controller.get("output_max")
+
+
 def _controller(env_args: dict[str, Any] | None) -> dict[str, Any]:
     """The settings of the (first) arm's controller; nothing where the file does not state them."""
     kwargs = (env_args or {}).get("env_kwargs")

@@ -301,10 +301,18 @@ def _dsrl(runs: dict[str, str]) -> str:
 
 
 def dsrl_lift_15k() -> str:
+    return _lift_15k(24, 25, 26)
+
+
+def dsrl_lift_15k_layer_norm() -> str:
+    return _lift_15k(21, 22, 23)
+
+
+def _lift_15k(*seeds: int) -> str:
     """A line per seed, and the means with the interval of all episodes."""
     kinds = ["N(0, I)", "0.5 N(0, I)", "w = 0", "best constant w"]
     lines, all_chosen = [], []
-    for seed in (21, 22, 23):
+    for seed in seeds:
         own = [row for row in rows("dsrl.csv") if row["run"] == f"lift15_prior_s{seed}"]
         [chosen] = _selected(own)
         all_chosen.append(chosen)
@@ -620,7 +628,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_can_50k_seeds, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
-        *(simulation_success, gpu_toy, dsrl_lift_15k, env_steps_to, dips),
+        *(simulation_success, gpu_toy, dsrl_lift_15k, dsrl_lift_15k_layer_norm, env_steps_to, dips),
     )
 }
 

@@ -65,7 +65,11 @@ class Source:
 
     @classmethod
     def read(cls, demonstration: Demonstration, pose_begin: int) -> "Source":
-        """From a demonstration whose ``object`` has position and quaternion from ``pose_begin`` on."""
+        """From a demonstration whose ``object`` has position and quaternion from ``pose_begin`` on.
+
+        Raises:
+            ValueError: a quaternion is zero.
+        """
         position, quat, observed = (demonstration.obs[key] for key in OBSERVED)
         motions, gripper = demonstration.actions[:, :6], demonstration.actions[:, 6]
         hand = Pose(position, Rotation.from_quat(quat))
@@ -137,16 +141,16 @@ class AdaptingAgent:
     """Demonstrations, bent to each episode's initial state, for ``run_episodes`` with chunks of one action.
 
     Args:
-        demonstrations: whole ones, whose actions are motions.
+        sources: to choose from.
         task: that brings one object somewhere (it has a ``yaw_period``).
         obs_dims: dimension of each observation key, in the flat observation's order.
     """
 
-    def __init__(self, demonstrations: Sequence[Demonstration], task: str, obs_dims: Mapping[str, int]) -> None:
+    def __init__(self, sources: Sequence[Source], task: str, obs_dims: Mapping[str, int]) -> None:
         record = find_task(task)
         assert record.yaw_period is not None
         pose_begin = object_pose_begin(record)
-        self._sources = [Source.read(demonstration, pose_begin) for demonstration in demonstrations]
+        self._sources = sources
         self._obs_dims = obs_dims
         self._pose = slice(pose_begin, pose_begin + 7)
         self._yaw_period = record.yaw_period

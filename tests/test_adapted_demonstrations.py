@@ -20,6 +20,7 @@ from tests.hdf5_problems import problems
 from tests.worker_threads import worker_threads
 
 TASKS = ("lift", "can", "square")
+AT_LEAST = {"lift": 0.8, "can": 0.6, "square": 0.45}  # of episodes succeed: 5 sources, far from most initial states
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +52,14 @@ def no_tremor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_few_make_many_that_replay(few: dict[str, Path], task: str, tmp_path: Path) -> None:
+def test_a_few_make_many_that_replay(
+    few: dict[str, Path], task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "many.hdf5"
     with worker_threads():
-        collect(task, 8, path, few[task], seed=3, n_envs=4)  # type: ignore[arg-type]
+        collect(task, 8, path, few[task], filter_key="train", seed=3, n_envs=4)  # type: ignore[arg-type]
+    words = capsys.readouterr().out.split()
+    assert 8 / int(words[words.index("episodes") - 1]) >= AT_LEAST[task]
     assert problems(path) == []
     with h5py.File(path) as file:
         assert file["data"].attrs["source"] == f"adapted from {task}.hdf5, seed 3"
@@ -139,29 +144,79 @@ def test_a_nut_that_lies_askew_in_the_hand_is_brought_where_the_sources_was(few:
                 np.testing.assert_allclose(ahead, expected, atol=1e-6)
 
 
-def test_an_object_that_looks_the_same_after_a_turn_is_not_turned(few: dict[str, Path]) -> None:
-    dims = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "object": 14}
-    for task, yaw, least in (("lift", 1.5, 1.5 - np.pi / 2), ("can", 1.5, 0.0), ("square", 1.5, 1.5)):
-        agent = AdaptingAgent(read(few[task])[:1], task, dims)
-        source = agent._sources[0]
-        assert agent._turn(source, Rotation.from_rotvec([0, 0, yaw]) * source.object.rotation[0]) == pytest.approx(
-            least
-        )
+def agent_of(few: dict[str, Path], task: str, n: int) -> AdaptingAgent:
+    begin = object_pose_begin(find_task(task))
+    dims = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "object": find_task(task).object_dim}
+    return AdaptingAgent([Source.read(demonstration, begin) for demonstration in read(few[task])[:n]], task, dims)
+
+
+@pytest.mark.parametrize(
+    ("task", "yaw", "turn"), [("lift", 1.4, 1.4 - np.pi / 2), ("can", 1.4, 0.0), ("square", 1.4, 1.4)]
+)
+def test_an_object_that_looks_the_same_after_a_turn_is_turned_no_further(
+    few: dict[str, Path], task: str, yaw: float, turn: float
+) -> None:
+    agent = agent_of(few, task, 1)
+    [source] = agent._sources
+    start = source.object[0]
+    about = Rotation.from_rotvec([0, 0, yaw])
+    thing = Pose(start.position + np.array([0.02, 0.01, 0]), about * start.rotation)
+    adapted = agent._begin(thing, np.random.default_rng(0))
+    assert adapted._turn == pytest.approx(turn)
+    np.testing.assert_allclose(adapted._displacement, [0.02, 0.01])
+    looked = (thing.rotation * adapted._looks * start.rotation.inv()).as_rotvec()  # how the source's would have turned
+    np.testing.assert_allclose(looked, [0, 0, turn], atol=1e-9)
+
+
+def test_only_sources_whose_objects_lie_most_alike_are_played(few: dict[str, Path]) -> None:
+    agent = agent_of(few, "square", 6)
+    thing = agent._sources[0].object[0]
+    chosen = {id(agent._begin(thing, np.random.default_rng(i))._source) for i in range(60)}
+    unlike = [
+        np.linalg.norm(source.object.position[0] - thing.position) / 0.02
+        + (source.object.rotation[0] * thing.rotation.inv()).magnitude() / np.deg2rad(15)
+        for source in agent._sources
+    ]
+    farthest = agent._sources[int(np.argmax(unlike))]
+    assert chosen == {id(source) for source in agent._sources} - {id(farthest)}
 
 
 def test_what_cannot_be_adapted_is_refused(few: dict[str, Path], tmp_path: Path) -> None:
     output = tmp_path / "x.hdf5"
-    with pytest.raises(UserError, match="transport cannot be adapted"):
-        collect("transport", 1, output, few["lift"])
-    with pytest.raises(UserError, match=r"lift\.hdf5 is of Lift, not of --task can"):
-        collect("can", 1, output, few["lift"])
-    with pytest.raises(UserError, match="no such file"):
-        collect("lift", 1, output, tmp_path / "none.hdf5")
-    absolute = default_env_args("lift")
-    absolute["env_kwargs"]["controller_configs"]["control_delta"] = False
-    write_dataset(tmp_path / "absolute.hdf5", read(few["lift"]), absolute, {})
-    with pytest.raises(UserError, match=r"target poses\. Expected motions"):
-        collect("lift", 1, output, tmp_path / "absolute.hdf5")
+
+    def written(name: str, demonstrations: list[Demonstration], **controller: object) -> Path:
+        env_args = default_env_args("lift")
+        configs = env_args["env_kwargs"]["controller_configs"]
+        (configs["body_parts"]["right"] if "body_parts" in configs else configs).update(controller)
+        write_dataset(tmp_path / name, demonstrations, env_args, {})
+        return tmp_path / name
+
+    lift = read(few["lift"])[:1]
+    directionless = {**lift[0].obs, "robot0_eef_quat": np.zeros((len(lift[0]), 4))}
+    narrow = {**lift[0].obs, "object": lift[0].obs["object"][:, :9]}
+    for match, task, dataset in (
+        ("transport cannot be adapted", "transport", few["lift"]),
+        (r"lift\.hdf5 is of Lift, not of --task can", "can", few["lift"]),
+        ("no such file", "lift", tmp_path / "none.hdf5"),
+        ("motions of the hand", "lift", written("absolute.hdf5", lift, control_delta=False, input_type="absolute")),
+        ("motions of the hand", "lift", written("joints.hdf5", lift, type="JOINT_VELOCITY")),
+        ("motions of the hand", "lift", written("small.hdf5", lift, output_max=[0.02] * 3 + [0.2] * 3)),
+        ("demo_0: .*zero norm", "lift", written("quat.hdf5", [replace(lift[0], obs=directionless, next_obs={})])),
+        ("an object of 9 numbers", "lift", written("narrow.hdf5", [replace(lift[0], obs=narrow, next_obs={})])),
+        ("actions of 4", "lift", written("four.hdf5", [replace(lift[0], actions=lift[0].actions[:, :4])])),
+    ):
+        with pytest.raises(UserError, match=match):
+            collect(task, 1, output, dataset)
+    with pytest.raises(UserError, match="leave one of them out"):
+        collect("lift", 1, output, few["lift"], style="mixed")
+    with pytest.raises(UserError, match="no filter key '20_percent'"):
+        collect("lift", 1, output, few["lift"], filter_key="20_percent")
+    with pytest.raises(UserError, match="--filter_key chooses demonstrations of a --dataset"):
+        collect("lift", 1, output, filter_key="train")
+    before = few["lift"].read_bytes()
+    with pytest.raises(UserError, match="choose another file"):
+        collect("lift", 1, few["lift"], few["lift"])
+    assert few["lift"].read_bytes() == before
     assert not output.exists()
 
 

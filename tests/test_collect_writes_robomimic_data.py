@@ -122,7 +122,7 @@ def test_the_seed_alone_decides_at_any_number_of_environments(
     tmp_path: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for n_envs in (1, 3):
-        collect("lift", 3, tmp_path / f"{n_envs}.hdf5", "mixed", seed=11, n_envs=n_envs)
+        collect("lift", 3, tmp_path / f"{n_envs}.hdf5", style="mixed", seed=11, n_envs=n_envs)
     printed = " ".join(capsys.readouterr().out.split())
     assert "3 scripted demonstrations" in printed
     assert "the expert succeeded in 3 of" in printed
