@@ -68,7 +68,7 @@ test: setup
 
 # What depends on the version of robosuite.
 test-simulator: setup
-	$(BIN)/python -m pytest tests/test_env_*.py tests/test_fused_stepping.py tests/test_expert_solves_its_task.py
+	$(BIN)/python -m pytest tests/test_env_*.py tests/test_fused_stepping.py tests/test_expert_solves_its_task.py tests/test_adapted_demonstrations.py
 
 lint: setup
 	$(BIN)/ruff check .

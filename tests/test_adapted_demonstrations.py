@@ -20,7 +20,7 @@ from tests.hdf5_problems import problems
 from tests.worker_threads import worker_threads
 
 TASKS = ("lift", "can", "square")
-AT_LEAST = {"lift": 0.8, "can": 0.6, "square": 0.45}  # of episodes succeed: 5 sources, far from most initial states
+AT_LEAST = {"lift": 0.8, "can": 0.5, "square": 0.4}  # of episodes succeed: 5 sources, far from most initial states
 
 
 @pytest.fixture(scope="module")

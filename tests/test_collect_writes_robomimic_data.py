@@ -124,8 +124,8 @@ def test_the_seed_alone_decides_at_any_number_of_environments(
     for n_envs in (1, 3):
         collect("lift", 3, tmp_path / f"{n_envs}.hdf5", style="mixed", seed=11, n_envs=n_envs)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "3 scripted demonstrations" in printed
-    assert "the expert succeeded in 3 of" in printed
+    assert "3 demonstrations (scripted expert, mixed)" in printed
+    assert "3 of 3 episodes succeeded" in printed
     with DatasetFile(tmp_path / "1.hdf5") as one, DatasetFile(tmp_path / "3.hdf5") as three:
         assert one.attributes["source"] == "scripted expert, mixed, seed 11"
         assert one.masks == three.masks
