@@ -73,7 +73,7 @@ def collect(
         spec, make_agent = _adapted(task, dataset, filter_key)
         states = ADAPTED_SEEDS + seed
     lengths: list[int] = []  # of the successes
-    failures = 0
+    failures = env_steps = 0
 
     def demonstrations() -> Iterator[Demonstration]:
         """Start simulating only once the output is known to be writable."""
@@ -82,7 +82,8 @@ def collect(
             bar = progress.add_task(f"{task}, {operator}", total=n_demos)
 
             def count(result: EpisodeResult) -> None:
-                nonlocal failures
+                nonlocal failures, env_steps
+                env_steps += result.length
                 if result.success:
                     lengths.append(result.length)
                     progress.advance(bar)
@@ -95,7 +96,8 @@ def collect(
     tried = n_demos + failures
     print(
         f"wrote {output}: {n_demos} demonstrations ({operator}), {sum(lengths)} transitions, mean length"
-        f" {sum(lengths) / n_demos:.1f}; {n_demos} of {tried} episodes succeeded ({n_demos / tried:.1%})"
+        f" {sum(lengths) / n_demos:.1f}; {n_demos} of {tried} episodes succeeded ({n_demos / tried:.1%}),"
+        f" {env_steps} env steps in all"
     )
     say_train(task, output)
 

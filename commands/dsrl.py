@@ -121,7 +121,7 @@ def steer(
         env_spec = dataclasses.replace(env_spec, horizon=env.horizon or env_spec.horizon)
         judged = config.evaluation
         at_once = max(judged.episodes, judged.report_episodes, judged.constant_candidates)
-        if config.demonstrations.path is None and config.demonstrations.fraction is not None:
+        if not config.demonstrations.paths and config.demonstrations.fraction is not None:
             print("no --dataset: --demonstrations.fraction has nothing to draw from, and the run learns without")
         with contextlib.ExitStack() as opened:
             pool = judges = opened.enter_context(EnvPool(env_spec, env.n_envs))

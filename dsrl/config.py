@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -54,19 +55,27 @@ class DemonstrationsConfig:
     """Demonstrations beside the run's own transitions in the replay buffer.
 
     Args:
-        path: Robomimic file, the base's own; null: none.
-        n: how many are taken, from the first on; null: all.
+        path: Robomimic file, the base's own, or a list of files; null: none.
+        n: how many are taken of each file, from the first on; null: all.
         every_offset: chunks that begin at every env step, in place of those that follow one another from the first:
             as many times more as a chunk has actions.
         fraction: their share of every minibatch, below 1; null: drawn like all other transitions.
     """
 
-    path: str | None = None
+    path: str | list[str] | None = None
     n: PositiveInt | None = None
     every_offset: bool = False
     fraction: float | None = None
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files; none without demonstrations."""
+        named = [self.path] if isinstance(self.path, str) else self.path or []
+        return [Path(each) for each in named]
+
     def __post_init__(self) -> None:
+        if self.path == []:
+            raise UserError("--demonstrations.path is an empty list: name a file, or leave it out.")
         if self.fraction is not None and not 0 <= self.fraction < 1:
             raise UserError(f"--demonstrations.fraction is {self.fraction}; it must be in [0, 1).")
 

@@ -45,17 +45,17 @@ class ChunkTransitions:
 
 
 def read_transitions(
-    path: Path,
+    paths: Sequence[Path],
     obs_dims: Mapping[str, int],
     chunk_shape: tuple[int, int],
     reward: RewardKind,
     n: int | None = None,
     every_offset: bool = False,
 ) -> ChunkTransitions:
-    """Cut the first ``n`` demonstrations into chunks that follow one another, up to the first success.
+    """Cut the first ``n`` demonstrations of each file into chunks that follow one another, up to the first success.
 
     Args:
-        path: Robomimic file.
+        paths: Robomimic files.
         obs_dims: observation key -> size, in the order of concatenation.
         chunk_shape: (H, A).
         reward: see ``dsrl.noise_space.chunk_reward``.
@@ -63,9 +63,21 @@ def read_transitions(
         every_offset: cut each demonstration H times, from its step 0, 1, ..., H - 1 on; one cut after the other.
 
     Raises:
-        UserError: the file cannot be read, is of other dimensions, its rewards do not mark success, or none of these
+        UserError: a file cannot be read, is of other dimensions, its rewards do not mark success, or none of its
             demonstrations succeeds.
     """
+    parts = [part for path in paths for part in _of_file(path, obs_dims, chunk_shape, reward, n, every_offset)]
+    return ChunkTransitions(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _of_file(
+    path: Path,
+    obs_dims: Mapping[str, int],
+    chunk_shape: tuple[int, int],
+    reward: RewardKind,
+    n: int | None,
+    every_offset: bool,
+) -> list[tuple[np.ndarray, ...]]:
     with DatasetFile(path) as file:
         env_args = file.env_args
     demos = list(load_arrays(path, list(obs_dims), fields=("rewards",)).values())[:n]
@@ -90,7 +102,7 @@ def read_transitions(
             f"data set {path}: none of the {len(demos)} demonstrations taken (--demonstrations.n) has a reward above "
             "0, which marks the success"
         )
-    return ChunkTransitions(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    return parts
 
 
 def _cut(

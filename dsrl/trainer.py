@@ -32,7 +32,7 @@ from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
 
 # A resumed run may be made longer, or report on more episodes; everything else would make it another run.
-# The demonstrations' file may lie elsewhere: its content is compared.
+# Files of demonstrations may lie elsewhere: their content is compared.
 MAY_CHANGE = (
     "train_steps",
     "demonstrations.path",
@@ -98,10 +98,7 @@ class Trainer:
         self.rng = np.random.default_rng(stream_seed(config.seed, 3))
         self.noise_shape = (pool.n_envs, int(np.prod(policy.chunk_shape)))
         self.base_fingerprint = fingerprint(policy)
-        self.demonstrations_sha256: str | None = None
-        if config.demonstrations.path is not None:
-            with DatasetFile(Path(config.demonstrations.path)) as file:
-                self.demonstrations_sha256 = file.sha256
+        self.demonstrations_sha256 = _sha256(config.demonstrations.paths)
         self.env_steps = 0
         self.episodes = 0
         self.warm: dict[str, list[int]] = {}
@@ -111,8 +108,8 @@ class Trainer:
         self.rows: list[Row] = []
         if resume:
             self._resume(folder / "sac_last.zip")
-        if config.demonstrations.path is not None:
-            self._add_demonstrations(Path(config.demonstrations.path))
+        if config.demonstrations.paths:
+            self._add_demonstrations()
         self.recent: deque[tuple[bool, int]] = deque(maxlen=50)
         self.noise_rms: list[float] = []
 
@@ -148,12 +145,11 @@ class Trainer:
             elif self.env_steps * LOGS_PER_EVALUATION // every > before * LOGS_PER_EVALUATION // every:
                 self._log({})
 
-    def _add_demonstrations(self, path: Path) -> None:
-        """Fill the learner's second buffer. It is not saved: the same file and policy give it again on resume."""
+    def _add_demonstrations(self) -> None:
+        """Fill the learner's second buffer. It is not saved: the same files and policy give it again on resume."""
         settings, spec = self.config.demonstrations, self.policy.spec
-        data = read_transitions(
-            path, spec.obs_dims, self.policy.chunk_shape, self.config.env.reward, settings.n, settings.every_offset
-        )
+        shape, reward = self.policy.chunk_shape, self.config.env.reward
+        data = read_transitions(settings.paths, spec.obs_dims, shape, reward, settings.n, settings.every_offset)
         actions = self.learner.demonstrated_actions(data)
         buffer = demonstration_buffer(data, actions, self.decoder, self.learner.replay_buffer)
         self.learner.add_demonstrations(buffer, settings.fraction)
@@ -272,7 +268,7 @@ class Trainer:
         if state["demonstrations_sha256"] != self.demonstrations_sha256:
             raise UserError(
                 f"--resume: {path} was trained with other demonstrations than --demonstrations.path "
-                f"{self.config.demonstrations.path} holds now. Give the same file."
+                f"{self.config.demonstrations.path} holds now. Give the same."
             )
         self.learner.load_parameters(read_parameters(path))
         try:
@@ -319,6 +315,15 @@ def _dealt(choices: Sequence[float], rng: np.random.Generator) -> Iterator[float
     """``choices`` for ever, in an order drawn anew for every round, so that each is given as often as the others."""
     while True:
         yield from rng.permutation(choices).tolist()
+
+
+def _sha256(paths: Sequence[Path]) -> str | None:
+    """Of the files' contents, in their order; None without files."""
+    digests = []
+    for path in paths:
+        with DatasetFile(path) as file:
+            digests.append(file.sha256)
+    return " ".join(digests) or None
 
 
 def _check_same_run(stored: DSRLConfig, given: DSRLConfig, path: Path) -> None:

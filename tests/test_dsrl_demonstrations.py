@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("per_chunk", [-1, -1, 0]), ("sparse", [0, 0, 1]), ("per_step", [-2, -2, 0])],
 )
 def test_demonstrations_are_cut_into_chunks_up_to_their_success(data: Path, reward: Any, expected: list[int]) -> None:
-    cut = read_transitions(data, DIMS, CHUNK, reward, n=1)
+    cut = read_transitions([data], DIMS, CHUNK, reward, n=1)
     demo = demonstration(7, 4, 0)
     np.testing.assert_allclose(cut.obs[:, :2], demo.obs["offset"][[0, 2, 4]], rtol=1e-6)
     np.testing.assert_allclose(cut.next_obs[:2, :2], demo.obs["offset"][[2, 4]], rtol=1e-6)
@@ -55,7 +55,7 @@ def test_demonstrations_are_cut_into_chunks_up_to_their_success(data: Path, rewa
 
 
 def test_cut_at_every_offset_each_cut_is_a_stream_of_its_own_up_to_the_success(data: Path) -> None:
-    cut = read_transitions(data, DIMS, CHUNK, "per_chunk", n=1, every_offset=True)
+    cut = read_transitions([data], DIMS, CHUNK, "per_chunk", n=1, every_offset=True)
     demo = demonstration(7, 4, 0)
     np.testing.assert_allclose(cut.obs[:, :2], demo.obs["offset"][[0, 2, 4, 1, 3]], rtol=1e-6)
     np.testing.assert_allclose(cut.next_obs[[0, 1, 3], :2], demo.obs["offset"][[2, 4, 3]], rtol=1e-6)
@@ -67,30 +67,45 @@ def test_cut_at_every_offset_each_cut_is_a_stream_of_its_own_up_to_the_success(d
 def test_a_demonstration_succeeding_within_its_first_chunk_has_fewer_cuts(tmp_path: Path) -> None:
     path = tmp_path / "quick.hdf5"
     write_dataset(path, [demonstration(4, 0, 0)], {"env_name": "toy"}, {})
-    assert len(read_transitions(path, DIMS, CHUNK, "sparse", every_offset=True)) == 1
+    assert len(read_transitions([path], DIMS, CHUNK, "sparse", every_offset=True)) == 1
 
 
 def test_a_demonstration_without_success_is_left_out(data: Path) -> None:
-    assert len(read_transitions(data, DIMS, CHUNK, "sparse")) == 3 + 2 + 4
+    assert len(read_transitions([data], DIMS, CHUNK, "sparse")) == 3 + 2 + 4
+
+
+def test_n_counts_in_each_file(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.hdf5"
+    write_dataset(other, [demonstration(9, 8, 5), demonstration(9, 8, 6)], {"env_name": "toy"}, {})
+    alone = [read_transitions([path], DIMS, CHUNK, "per_chunk", n=1) for path in (data, other)]
+    both = read_transitions([data, other], DIMS, CHUNK, "per_chunk", n=1)
+    for field in dataclasses.fields(both):
+        parts = [getattr(part, field.name) for part in alone]
+        np.testing.assert_array_equal(getattr(both, field.name), np.concatenate(parts))
+
+
+def test_an_empty_list_of_files_is_refused() -> None:
+    with pytest.raises(UserError, match="empty list"):
+        DemonstrationsConfig([])
 
 
 def test_a_file_without_any_success_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "failed.hdf5", [demonstration(6, None, 1)], {"env_name": "toy"}, {})
     with pytest.raises(UserError, match=r"none of the 1 demonstrations .* reward above 0"):
-        read_transitions(tmp_path / "failed.hdf5", DIMS, CHUNK, "sparse")
+        read_transitions([tmp_path / "failed.hdf5"], DIMS, CHUNK, "sparse")
 
 
 def test_shaped_rewards_are_refused(tmp_path: Path) -> None:
     shaped = dataclasses.replace(demonstration(7, 4, 0), rewards=np.linspace(0.01, 1, 7))
     write_dataset(tmp_path / "dense.hdf5", [shaped], {"env_name": "toy"}, {})
     with pytest.raises(UserError, match="its rewards are shaped"):
-        read_transitions(tmp_path / "dense.hdf5", DIMS, CHUNK, "sparse")
+        read_transitions([tmp_path / "dense.hdf5"], DIMS, CHUNK, "sparse")
 
 
 @pytest.mark.parametrize(("dims", "chunk"), [({**DIMS, "clock": 3}, CHUNK), (DIMS, (2, 7))], ids=["obs", "actions"])
 def test_demonstrations_of_other_dimensions(data: Path, dims: dict[str, int], chunk: tuple[int, int]) -> None:
     with pytest.raises(UserError, match=r"its dimensions are .* the policy has .* --demonstrations.path"):
-        read_transitions(data, dims, chunk, "sparse")
+        read_transitions([data], dims, chunk, "sparse")
 
 
 def test_found_noise_decodes_to_the_chunk_or_says_how_far_off_it_stays() -> None:
@@ -113,7 +128,7 @@ def test_minibatches_hold_the_asked_share(data: Path, tmp_path: Path, fraction: 
     config.demonstrations = DemonstrationsConfig(str(data), fraction=fraction)
     run = trainer(config, tmp_path)
     run.run()
-    demonstrated = read_transitions(data, DIMS, CHUNK, "per_chunk").chunks.reshape(-1, 4)
+    demonstrated = read_transitions([data], DIMS, CHUNK, "per_chunk").chunks.reshape(-1, 4)
     shares = []
     for _, actions, *_ in zip(*run.learner.batches(5, 64), strict=True):
         shares.append(int((actions.numpy()[:, None] == demonstrated[None]).all(axis=2).any(axis=1).sum()))
@@ -137,9 +152,22 @@ def test_a_run_with_demonstrations_resumes_exactly(data: Path, algorithm: str, t
     trainer(config, tmp_path / "parts").run()
     config.train_steps = 200
     shutil.copy(data, tmp_path / "moved.hdf5")
-    config.demonstrations.path = str(tmp_path / "moved.hdf5")
+    config.demonstrations.path = [str(tmp_path / "moved.hdf5")]
     trainer(config, tmp_path / "parts", resume=True).run()
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+def test_resume_refuses_files_in_another_order(data: Path, tmp_path: Path) -> None:
+    path = str(shutil.copy(data, tmp_path / "data.hdf5"))
+    with h5py.File(path, "r+") as file:
+        file["data"].attrs["source"] = "other content"
+    config = settings(train_steps=0)
+    config.demonstrations = DemonstrationsConfig([str(data), path])
+    trainer(config, tmp_path / "run").run()
+    trainer(config, tmp_path / "run", resume=True)
+    config.demonstrations.path = [path, str(data)]
+    with pytest.raises(UserError, match="was trained with other demonstrations"):
+        trainer(config, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("other", ["other content", None])

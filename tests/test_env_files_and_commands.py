@@ -260,7 +260,7 @@ class Kind:
 def read_by_dsrl(kind: Kind, spec: PolicySpec) -> str:
     """`works`, or the name of the message."""
     try:
-        read_transitions(kind.file, spec.obs_dims, (spec.pred_horizon, spec.action_dim), "per_chunk")
+        read_transitions([kind.file], spec.obs_dims, (spec.pred_horizon, spec.action_dim), "per_chunk")
     except UserError as error:
         return next(name for name, words in TABLE["messages"].items() if words in str(error))
     return "works"
