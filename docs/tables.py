@@ -275,7 +275,8 @@ def dsrl_can_50k_seeds() -> str:
 
 
 def dsrl_square() -> str:
-    return _dsrl({"square_prior_s7": "7", "square_prior_s0": "0, older data"})
+    runs = {"square_prior_s7": "7", "square_prior_s0": "0, older data"}
+    return _dsrl({**runs, "square70-scripted_prior_s80": "80, 70,000 env steps"})
 
 
 def dsrl_can() -> str:
@@ -323,9 +324,9 @@ def dsrl_lift_15k() -> str:
             lines.append([demonstrations, str(seed), *cells, *steered, *steps, *lengths])
         pooled = _pooled(all_chosen)
         lines.append([demonstrations, "all", *[""] * 4, f"**{rate(pooled['success'])}**", interval(pooled), *[""] * 4])
-    heads = ["demonstrations", "training seed", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant", "steered", "interval"]
+    heads = ["demonstrations", "training seed", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant"]
     spent = [f"{what}, {of}" for what in ("env steps", "mean length") for of in ("constant", "steered")]
-    return table([*heads, *spent], *lines)
+    return table([*heads, "steered", "interval", *spent], *lines)
 
 
 def env_steps_to() -> str:
