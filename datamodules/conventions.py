@@ -1,11 +1,14 @@
-"""What a data file's ``env_args`` say about its numbers: motions or poses, sparse or shaped rewards."""
+"""What a data file's ``env_args`` say about its numbers: motions or poses, sparse or shaped rewards, like another's."""
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.controllers import are_absolute
+from common.errors import UserError
 
 
 def held_components(env_args: dict[str, Any] | None, action_dim: int) -> tuple[bool, ...]:
@@ -25,6 +28,32 @@ def are_shaped(env_args: dict[str, Any] | None, rewards: Iterable[np.ndarray]) -
     if (env_args or {}).get("env_kwargs", {}).get("reward_shaping") is True:
         return True
     return len({value for array in rewards for value in np.unique(array[array > 0]).tolist()}) > 1
+
+
+def check_alike(
+    path: Path, env_args: dict[str, Any] | None, other: object, other_env_args: dict[str, Any] | None
+) -> None:
+    """Refuse a file whose task, simulator or controller is not that of ``other``, a file or a policy.
+
+    Raises:
+        UserError: they differ.
+    """
+    expected = _compared(other_env_args)
+    for what, found in _compared(env_args).items():
+        if found != expected[what]:
+            raise UserError(
+                f"{path} has {what} {found}, {other} {expected[what]}: expected files of one task, simulator and "
+                "controller"
+            )
+
+
+def _compared(env_args: dict[str, Any] | None) -> dict[str, str]:
+    keys = ("env_name", "env_version", "controller_configs")
+    if env_args is None:
+        return dict.fromkeys(keys, "not stated")
+    controller = env_args.get("env_kwargs", {}).get("controller_configs")
+    values = (env_args["env_name"], env_args.get("env_version"), controller)
+    return {key: json.dumps(value, sort_keys=True) for key, value in zip(keys, values, strict=True)}
 
 
 def _number_of_arms(env_args: dict[str, Any] | None) -> int:

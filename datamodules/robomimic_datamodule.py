@@ -1,7 +1,6 @@
 """Robomimic low-dim files as a LightningDataModule."""
 
 import hashlib
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +16,13 @@ from torch import Tensor
 from common.errors import UserError
 from datamodules.batches import TensorBatches
 from datamodules.chunks import ChunkDataset, window_chunks
-from datamodules.conventions import held_components
+from datamodules.conventions import check_alike, held_components
 from datamodules.demonstrations import Demonstration
 from datamodules.hdf5 import DatasetFile, warn_of_clipping
 from datamodules.splits import split_of
 from envs.tasks import DEFAULT_OBS_KEYS, TaskName
 from policies.rotations import find_quaternions
 
-# What the env_args of several files must agree in.
-COMPARED = ("env_name", "env_version", "controller_configs")
 # What a run that goes on must find as it was, and its flag: order and number of its batches follow from these.
 RESUMED_WITH = {
     "data_sha256": "data.data_sha256",
@@ -103,12 +100,7 @@ class RobomimicDataModule(LightningDataModule):
         for path, other_dims, other_env_args in zip(self.paths, dims, env_args, strict=True):
             if other_dims != dims[0]:
                 raise UserError(f"{path} has dims {other_dims}, {self.paths[0]} has {dims[0]}: expected the same task")
-            for what, found, expected in zip(COMPARED, _compared(other_env_args), _compared(env_args[0]), strict=True):
-                if found != expected:
-                    raise UserError(
-                        f"{path} has {what} {found}, {self.paths[0]} {expected}: expected files of one task, simulator "
-                        "and controller"
-                    )
+            check_alike(path, other_env_args, self.paths[0], env_args[0])
         self.obs_dims = {key: dims[0][key] for key in self.obs_keys}
         self.action_dim = dims[0]["actions"]
         self.env_args: dict[str, Any] | None = env_args[0]
@@ -251,12 +243,3 @@ def _read_header(path: Path, obs_keys: Sequence[str]) -> tuple[dict[str, int], d
         sizes = {key: dims[key] for key in obs_keys} | {"actions": first.actions.shape[1]}
         obs = np.concatenate([first.obs[key] for key in obs_keys], axis=-1).astype(np.float64)
         return sizes, file.env_args, file.sha256, find_quaternions(torch.from_numpy(obs))
-
-
-def _compared(env_args: dict[str, Any] | None) -> tuple[str, ...]:
-    if env_args is None:
-        return ("not stated",) * len(COMPARED)
-    controller = env_args.get("env_kwargs", {}).get("controller_configs")
-    return tuple(
-        json.dumps(value, sort_keys=True) for value in (env_args["env_name"], env_args.get("env_version"), controller)
-    )

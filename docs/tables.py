@@ -303,30 +303,32 @@ def _dsrl(runs: dict[str, str]) -> str:
 
 
 def dsrl_lift_15k() -> str:
-    """A line per seed, and the means with the interval of all episodes."""
+    return _lift_15k("lift15_prior", (21, 22, 23))
+
+
+def dsrl_lift_15k_copies() -> str:
+    return _lift_15k("lift15-copies_prior", (27, 28, 29))
+
+
+def _lift_15k(runs: str, seeds: Sequence[int]) -> str:
+    """A line per seed, and the mean with the interval of all episodes."""
     kinds = ["N(0, I)", "0.5 N(0, I)", "w = 0", "best constant w"]
-    lines = []
-    for demonstrations, begin, seeds in (
-        ("4", "lift15_prior", (21, 22, 23)),
-        ("4, and 100 copies", "lift15-copies_prior", (27, 28, 29)),
-    ):
-        all_chosen = []
-        for seed in seeds:
-            own = [row for row in rows("dsrl.csv") if row["run"] == f"{begin}_s{seed}"]
-            [chosen] = _selected(own)
-            all_chosen.append(chosen)
-            played = {row["policy"]: row for row in own}
-            constant = played["best constant w"]
-            cells = [rate(played[kind]["success"]) for kind in kinds]
-            steps = [count(row["env_steps"]) for row in (constant, chosen)]
-            lengths = [f"{float(row['mean_length']):.0f}" for row in (constant, chosen)]
-            steered = [_kind(chosen, bold=True), interval(chosen)]
-            lines.append([demonstrations, str(seed), *cells, *steered, *steps, *lengths])
-        pooled = _pooled(all_chosen)
-        lines.append([demonstrations, "all", *[""] * 4, f"**{rate(pooled['success'])}**", interval(pooled), *[""] * 4])
-    heads = ["demonstrations", "training seed", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant"]
+    lines, all_chosen = [], []
+    for seed in seeds:
+        own = [row for row in rows("dsrl.csv") if row["run"] == f"{runs}_s{seed}"]
+        [chosen] = _selected(own)
+        all_chosen.append(chosen)
+        played = {row["policy"]: row for row in own}
+        constant = played["best constant w"]
+        cells = [rate(played[kind]["success"]) for kind in kinds]
+        steps = [count(row["env_steps"]) for row in (constant, chosen)]
+        lengths = [f"{float(row['mean_length']):.0f}" for row in (constant, chosen)]
+        lines.append([str(seed), *cells, _kind(chosen, bold=True), interval(chosen), *steps, *lengths])
+    pooled = _pooled(all_chosen)
+    lines.append(["all", *[""] * 4, f"**{rate(pooled['success'])}**", interval(pooled), *[""] * 4])
+    heads = ["training seed", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant", "steered", "interval"]
     spent = [f"{what}, {of}" for what in ("env steps", "mean length") for of in ("constant", "steered")]
-    return table([*heads, "steered", "interval", *spent], *lines)
+    return table([*heads, *spent], *lines)
 
 
 def env_steps_to() -> str:
@@ -633,7 +635,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_can_50k_seeds, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
-        *(simulation_success, gpu_toy, dsrl_lift_15k, env_steps_to, dips),
+        *(simulation_success, gpu_toy, dsrl_lift_15k, dsrl_lift_15k_copies, env_steps_to, dips),
     )
 }
 

@@ -74,8 +74,8 @@ class DemonstrationsConfig:
         return [Path(each) for each in named]
 
     def __post_init__(self) -> None:
-        if self.path == []:
-            raise UserError("--demonstrations.path is an empty list: name a file, or leave it out.")
+        if self.path in ("", []):
+            raise UserError("--demonstrations.path (--dataset) names no file: give one, a list, or leave it out.")
         if self.fraction is not None and not 0 <= self.fraction < 1:
             raise UserError(f"--demonstrations.fraction is {self.fraction}; it must be in [0, 1).")
 

@@ -8,13 +8,14 @@ closest to the demonstrated chunk and is still likely under the prior.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import track
 
 from common.errors import UserError
-from datamodules.conventions import are_shaped
+from datamodules.conventions import are_shaped, check_alike
 from datamodules.hdf5 import DatasetFile, Demonstration, load_arrays
 from dsrl.noise_space import NoiseScale, RewardKind, chunk_reward
 from dsrl.replay import ChunkReplayBuffer
@@ -51,6 +52,7 @@ def read_transitions(
     reward: RewardKind,
     n: int | None = None,
     every_offset: bool = False,
+    env_args: dict[str, Any] | None = None,
 ) -> ChunkTransitions:
     """Cut the first ``n`` demonstrations of each file into chunks that follow one another, up to the first success.
 
@@ -61,12 +63,15 @@ def read_transitions(
         reward: see ``dsrl.noise_space.chunk_reward``.
         n: how many; None: all.
         every_offset: cut each demonstration H times, from its step 0, 1, ..., H - 1 on; one cut after the other.
+        env_args: of the policy; None, where its data had none, is not compared with the files'.
 
     Raises:
-        UserError: a file cannot be read, is of other dimensions, its rewards do not mark success, or none of its
-            demonstrations succeeds.
+        UserError: a file cannot be read, is of another environment or of other dimensions, its rewards do not mark
+            success, or none of its demonstrations succeeds.
     """
-    parts = [part for path in paths for part in _of_file(path, obs_dims, chunk_shape, reward, n, every_offset)]
+    parts = [
+        part for path in paths for part in _of_file(path, obs_dims, chunk_shape, reward, n, every_offset, env_args)
+    ]
     return ChunkTransitions(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -77,6 +82,7 @@ def _of_file(
     reward: RewardKind,
     n: int | None,
     every_offset: bool,
+    policys: dict[str, Any] | None,
 ) -> list[tuple[np.ndarray, ...]]:
     with DatasetFile(path) as file:
         env_args = file.env_args
@@ -89,6 +95,8 @@ def _of_file(
             f"data set {path}: its dimensions are {found}, the policy has {expected}. Give --demonstrations.path a "
             "file of the policy's own task."
         )
+    if policys is not None:
+        check_alike(path, env_args, "the policy", policys)
     if are_shaped(env_args, (demo.rewards for demo in demos)):
         raise UserError(
             f"data set {path}: its rewards are shaped (they also pay for coming nearer), so that a reward above 0 does "

@@ -149,7 +149,8 @@ class Trainer:
         """Fill the learner's second buffer. It is not saved: the same files and policy give it again on resume."""
         settings, spec = self.config.demonstrations, self.policy.spec
         shape, reward = self.policy.chunk_shape, self.config.env.reward
-        data = read_transitions(settings.paths, spec.obs_dims, shape, reward, settings.n, settings.every_offset)
+        n, every_offset = settings.n, settings.every_offset
+        data = read_transitions(settings.paths, spec.obs_dims, shape, reward, n, every_offset, spec.env_args)
         actions = self.learner.demonstrated_actions(data)
         buffer = demonstration_buffer(data, actions, self.decoder, self.learner.replay_buffer)
         self.learner.add_demonstrations(buffer, settings.fraction)

@@ -4,6 +4,7 @@ The decoder maps noise to motion, so that N(0, I) walks at random and the best n
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +66,7 @@ class ToySpec:
     pred_horizon: int = 2
     action_dim: int = 2
     task: str | None = "toy"
+    env_args: dict[str, Any] | None = None
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
 
     @property

@@ -84,9 +84,23 @@ def test_n_counts_in_each_file(data: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(both, field.name), np.concatenate(parts))
 
 
-def test_an_empty_list_of_files_is_refused() -> None:
-    with pytest.raises(UserError, match="empty list"):
-        DemonstrationsConfig([])
+def test_files_of_another_environment_are_refused(tmp_path: Path) -> None:
+    env_args, other = (
+        {"env_name": "toy", "env_version": "1", "env_kwargs": {"controller_configs": {"control_delta": delta}}}
+        for delta in (True, False)
+    )
+    for name, each in (("own", env_args), ("other", other)):
+        write_dataset(tmp_path / f"{name}.hdf5", [demonstration(6, 4, 1)], each, {})
+    paths = [tmp_path / "own.hdf5", tmp_path / "other.hdf5"]
+    with pytest.raises(UserError, match=r"other.hdf5 has controller_configs .*false.*, the policy .*true"):
+        read_transitions(paths, DIMS, CHUNK, "per_chunk", env_args=env_args)
+    assert len(read_transitions(paths[:1], DIMS, CHUNK, "per_chunk", env_args=env_args)) > 0
+
+
+@pytest.mark.parametrize("path", ["", []])
+def test_a_path_that_names_no_file_is_refused(path: str | list[str]) -> None:
+    with pytest.raises(UserError, match="names no file"):
+        DemonstrationsConfig(path)
 
 
 def test_a_file_without_any_success_is_refused(tmp_path: Path) -> None:
