@@ -171,7 +171,7 @@ def steered_ensembles() -> str:
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
         [chosen] = _selected(own)
-        recipe = " (`human_few.yaml`)" if "-few" in run else ""
+        recipe = " (`human_few.yaml`)" if "-few" in run else " (with copies)" if "-adapted" in run else ""
         name = f"{run.partition('-')[0].capitalize()}, {base['training_seed']}{recipe}"
         lengths = [f"{float(row['mean_length']):.0f}" for row in (best, chosen)]
         cells = [rate(base["success"]), f"{rate(best['success'])} ({best['policy']})", _kind(chosen, bold=True)]
