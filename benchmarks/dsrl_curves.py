@@ -64,6 +64,7 @@ def draw_column(
             level = statistics.mean(float(row[measure]) for row in rows)
             panel.axhline(level, color="black", linestyle=style, linewidth=1, label=label)
         panel.set(xlabel="env steps, warm start included", ylabel=title)
+        panel.locator_params(axis="x", nbins=5)
         panel.grid(alpha=0.3)
     axes[0].set(ylim=(None, 1.01))
     axes[0].legend(fontsize="small", loc="lower right")
@@ -73,7 +74,7 @@ def draw(results: Path, groups: Path) -> Figure:
     """One column of panels per base."""
     bases: dict[str, dict[str, Any]] = yaml.safe_load(groups.read_text())
     curves, judged = read_rows(results / "dsrl_curves.csv"), read_rows(results / "dsrl.csv")
-    figure = Figure(figsize=(5 * len(bases), 6), layout="constrained")
+    figure = Figure(figsize=(4 * len(bases), 6), layout="constrained")
     panels = figure.subplots(len(PANELS), len(bases), squeeze=False)
     for i, (title, group) in enumerate(bases.items()):
         draw_column(list(panels[:, i]), group, curves, judged)
