@@ -81,7 +81,7 @@ quickstart: quickstart-bc quickstart-dsrl quickstart-videos
 # Scripted demonstrations -> diffusion policy -> success rate, on Lift.
 quickstart-bc: setup
 	rm -rf $(OUT)/bc $(OUT)/runs
-	$(RUN) collect --task lift --n_demos 200 --output $(OUT)/lift_scripted.hdf5
+	$(RUN) collect --task lift --n_demos 200 --overwrite --output $(OUT)/lift_scripted.hdf5
 	$(RUN) fit --config configs/bc_quickstart.yaml --dataset $(OUT)/lift_scripted.hdf5
 	$(RUN) plot --run $(OUT)/runs --output $(OUT)/bc_training.png
 	$(RUN) evaluate --checkpoint $(OUT)/bc/policy.safetensors --n_episodes 100 --output $(OUT)/bc_results.json
@@ -89,7 +89,7 @@ quickstart-bc: setup
 # A policy of only four demonstrations -> SAC in its noise space -> both side by side, on the same initial states.
 quickstart-dsrl: setup
 	rm -rf $(OUT)/bc_weak $(OUT)/dsrl
-	$(RUN) collect --task lift --n_demos 4 --seed 1 --output $(OUT)/lift_few.hdf5
+	$(RUN) collect --task lift --n_demos 4 --seed 1 --overwrite --output $(OUT)/lift_few.hdf5
 	$(RUN) fit --config configs/bc_quickstart_weak.yaml
 	$(RUN) dsrl --config configs/dsrl_quickstart.yaml --bc_checkpoint $(OUT)/bc_weak/policy.safetensors --output $(OUT)/dsrl
 	$(RUN) plot --run $(OUT)/dsrl --output $(OUT)/dsrl_training.png

@@ -22,9 +22,11 @@ def collect(
     output: Path,
     dataset: Path | None = None,
     filter_key: str | None = None,
+    demos: str | None = None,
     style: Literal["proficient", "mixed"] | None = None,
     seed: int = 0,
     n_envs: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Make demonstrations in robosuite and write the successes in Robomimic's low-dim format.
 
@@ -37,10 +39,12 @@ def collect(
         output: the hdf5 file to write.
         dataset: demonstrations to play again, whole ones; with few of them, this makes many.
         filter_key: of the dataset: those of mask/FILTER_KEY; all by default.
+        demos: of the dataset: those of these numbers, such as 5,16,27 or 0-49.
         style: of the scripted expert. proficient, the default: varied like one good teleoperator; mixed: like three of
             unequal skill, with detours.
         seed: the same seed gives the same demonstrations at any n_envs.
         n_envs: simulations to run in parallel (default: eight per CPU, at most 32).
+        overwrite: replace the output, if it is there.
     """
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -57,12 +61,18 @@ def collect(
     if seed < 0:
         raise UserError(f"--seed is {seed}. Expected 0 or more.")
 
-    if dataset is None and filter_key is not None:
-        raise UserError("--filter_key chooses demonstrations of a --dataset, and there is none.")
+    chosen = {"--filter_key": filter_key, "--demos": demos}
+    given = [flag for flag, value in chosen.items() if value is not None]
+    if dataset is None and given:
+        raise UserError(f"{given[0]} chooses demonstrations of a --dataset, and there is none.")
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} both choose demonstrations: leave one of them out.")
     if dataset is not None and style is not None:
         raise UserError("--style is the scripted expert's, and --dataset takes its place: leave one of them out.")
     if dataset is not None and dataset.resolve() == output.resolve():
         raise UserError(f"--output is the --dataset itself, {output}: choose another file.")
+    if output.exists() and not overwrite:
+        raise UserError(f"{output} is there already: name another --output, or replace it by --overwrite.")
     if dataset is None:
         style = style or "proficient"
         operator = f"scripted expert, {style}"
@@ -70,10 +80,10 @@ def collect(
         states = seed
     else:
         operator = f"adapted from {dataset.name}"
-        spec, make_agent = _adapted(task, dataset, filter_key)
+        spec, make_agent = _adapted(task, dataset, filter_key, demos)
         states = ADAPTED_SEEDS + seed
-    lengths: list[int] = []  # of the successes
-    failures = env_steps = 0
+    lengths: list[int] = []  # of what is kept
+    tried: list[tuple[bool, int]] = []  # success and length of every episode
 
     def demonstrations() -> Iterator[Demonstration]:
         """Start simulating only once the output is known to be writable."""
@@ -82,22 +92,19 @@ def collect(
             bar = progress.add_task(f"{task}, {operator}", total=n_demos)
 
             def count(result: EpisodeResult) -> None:
-                nonlocal failures, env_steps
-                env_steps += result.length
-                if result.success:
-                    lengths.append(result.length)
-                    progress.advance(bar)
-                else:
-                    failures += 1
+                tried.append((result.success, result.length))
+                progress.advance(bar, result.success)
 
-            yield from collect_successes(make_agent(pool.obs_dims), pool, states, n_demos, count)
+            for demonstration in collect_successes(make_agent(pool.obs_dims), pool, states, n_demos, count):
+                lengths.append(len(demonstration))
+                yield demonstration
 
     write_dataset(output, demonstrations(), spec.env_args, split_masks(n_demos, seed), f"{operator}, seed {seed}")
-    tried = n_demos + failures
+    succeeded = sum(success for success, _ in tried)
     print(
         f"wrote {output}: {n_demos} demonstrations ({operator}), {sum(lengths)} transitions, mean length"
-        f" {sum(lengths) / n_demos:.1f}; {n_demos} of {tried} episodes succeeded ({n_demos / tried:.1%}),"
-        f" {env_steps} env steps in all"
+        f" {sum(lengths) / n_demos:.1f}; {succeeded} of {len(tried)} episodes succeeded"
+        f" ({succeeded / len(tried):.1%}), {sum(length for _, length in tried)} env steps in all"
     )
     say_train(task, output)
 
@@ -111,7 +118,9 @@ def _scripted(task: str, style: Literal["proficient", "mixed"]) -> "tuple[EnvSpe
     return spec, partial(ExpertAgent, expert_class(task), style)
 
 
-def _adapted(task: str, dataset: Path, filter_key: str | None) -> "tuple[EnvSpec, MakeAgent]":
+def _adapted(
+    task: str, dataset: Path, filter_key: str | None, demos: str | None
+) -> "tuple[EnvSpec, MakeAgent]":
     from common.controllers import motion_units
     from common.errors import UserError
     from datamodules.hdf5 import DatasetFile, warn_of_clipping
@@ -135,8 +144,15 @@ def _adapted(task: str, dataset: Path, filter_key: str | None) -> "tuple[EnvSpec
                 f"{dataset}: expected actions that are motions of the hand, of 5 cm and 0.5 rad at most (Robomimic's "
                 "OSC_POSE with control_delta: true)."
             )
-        demonstrations = {name: file.read(name, OBSERVED, fields=()) for name in file.names(filter_key)}
+        names = file.names(filter_key) if demos is None else file.numbered(demos)
+        demonstrations = {name: file.read(name, OBSERVED, fields=("rewards",)) for name in names}
     warn_of_clipping(dataset, demonstrations.values())
+    failed = [name for name, each in demonstrations.items() if each.rewards.size and not each.rewards.any()]
+    if failed:
+        print(f"{dataset}: {len(failed)} of {len(demonstrations)} demonstrations have no reward, and are left out.")
+        demonstrations = {name: each for name, each in demonstrations.items() if name not in failed}
+    if not demonstrations:
+        raise UserError(f"{dataset}: none of these demonstrations succeeds, so there is nothing to play again.")
     sources = []
     for name, demonstration in demonstrations.items():
         shapes = (demonstration.actions.shape[1], demonstration.obs["object"].shape[1])

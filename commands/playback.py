@@ -22,22 +22,15 @@ def playback(
     Args:
         dataset: the hdf5 file.
         output: folder for the videos.
-        demos: numbers of demonstrations, such as 0,3,7.
+        demos: numbers of demonstrations, such as 0,3,7-9.
         actions: beside them, what becomes of their actions when played open loop from the same initial state; prints
             where the two part.
         size: height and width of a picture in pixels.
         task: lift, can, square, tool_hang or transport; only for a file without env_args.
     """
     check_size(size)
-    names = _names(demos)
     with DatasetFile(dataset) as file:
-        missing = [name for name in names if name not in file.names()]
-        if missing:
-            there = file.names()
-            raise UserError(
-                f"--demos {demos}: {dataset} has no {', '.join(missing)}. It holds {len(there)}, from {there[0]} to "
-                f"{there[-1]}"
-            )
+        names = file.numbered(demos)
         env_args = resolve_env_args(file.env_args, task)
         demonstrations = {name: file.read(name, obs_keys=(), fields=("states",)) for name in names}
     stateless = [name for name, demonstration in demonstrations.items() if not demonstration.states.size]
@@ -56,13 +49,6 @@ def playback(
             path = output / f"{name}.mp4"
             write_video(path, takes)
             print(f"wrote {path}: {len(demonstration)} steps{_parting(pool, demonstration) if actions else ''}")
-
-
-def _names(demos: str) -> list[str]:
-    numbers = [part.strip() for part in demos.split(",")]
-    if not all(number.isascii() and number.isdigit() for number in numbers):
-        raise UserError(f"--demos is {demos}: expected numbers of demonstrations, such as 0,3,7")
-    return [f"demo_{int(number)}" for number in dict.fromkeys(numbers)]
 
 
 def _film_states(pool: EnvPool, demonstration: Demonstration) -> list[np.ndarray]:

@@ -35,9 +35,13 @@ def check_alike(
 ) -> None:
     """Refuse a file whose task, simulator or controller is not that of ``other``, a file or a policy.
 
+    Where one of the two has no ``env_args``, nothing is compared.
+
     Raises:
         UserError: they differ.
     """
+    if env_args is None or other_env_args is None:
+        return
     expected = _compared(other_env_args)
     for what, found in _compared(env_args).items():
         if found != expected[what]:
@@ -47,10 +51,8 @@ def check_alike(
             )
 
 
-def _compared(env_args: dict[str, Any] | None) -> dict[str, str]:
+def _compared(env_args: dict[str, Any]) -> dict[str, str]:
     keys = ("env_name", "env_version", "controller_configs")
-    if env_args is None:
-        return dict.fromkeys(keys, "not stated")
     controller = env_args.get("env_kwargs", {}).get("controller_configs")
     values = (env_args["env_name"], env_args.get("env_version"), controller)
     return {key: json.dumps(value, sort_keys=True) for key, value in zip(keys, values, strict=True)}

@@ -121,6 +121,26 @@ class DatasetFile:
             )
         return names
 
+    def numbered(self, demos: str) -> list[str]:
+        """The demonstrations of these numbers, such as "0,3,7-9", each once.
+
+        Raises:
+            UserError: that is no such list, or one of them is not there.
+        """
+        parts = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part, re.ASCII) for part in demos.split(",")]
+        if not all(parts):
+            raise UserError(f"--demos is {demos}: expected numbers of demonstrations, such as 0,3,7-9")
+        bounds = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+        there = {int(name.removeprefix("demo_")): name for name in self._names}
+        missing = [f"demo_{end}" for pair in bounds for end in pair if end not in there]
+        numbers = [number for number in there if any(first <= number <= last for first, last in bounds)]
+        if missing or not numbers:
+            raise UserError(
+                f"--demos {demos}: {self.path} has no {', '.join(dict.fromkeys(missing)) or 'such demonstration'}. It "
+                f"holds {len(there)}, from {self._names[0]} to {self._names[-1]}"
+            )
+        return [there[number] for number in numbers]
+
     def absent(self, filter_key: str) -> int:
         """How many demonstrations ``mask/<filter_key>`` names that are not in the file."""
         return len(set(self.masks[filter_key]) - set(self._names))
@@ -293,8 +313,11 @@ def load_arrays(
     obs_keys: Sequence[str],
     filter_key: str | None = None,
     fields: Collection[str] = OPTIONAL,
+    n: int | None = None,
 ) -> dict[str, Demonstration]:
-    """The demonstrations of a file, or of one of its filter keys, by name in numerical order; see `DatasetFile.read`.
+    """The first ``n`` demonstrations of a file, or of one of its filter keys, by name in numerical order.
+
+    See `DatasetFile.read` for what is checked; ``n`` None: all.
 
     Warns where actions had to be clipped.
 
@@ -302,7 +325,7 @@ def load_arrays(
         UserError: anything is wrong with the file or with one of these demonstrations.
     """
     with DatasetFile(path) as file:
-        demonstrations = {name: file.read(name, obs_keys, fields) for name in file.names(filter_key)}
+        demonstrations = {name: file.read(name, obs_keys, fields) for name in file.names(filter_key)[:n]}
     warn_of_clipping(path, demonstrations.values())
     return demonstrations
 

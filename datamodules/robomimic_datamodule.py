@@ -97,13 +97,14 @@ class RobomimicDataModule(LightningDataModule):
     def _read_headers(self) -> None:
         headers = [_read_header(path, self.obs_keys) for path in self.paths]
         dims, env_args, digests, quaternions = zip(*headers, strict=True)
+        stated = next((i for i, each in enumerate(env_args) if each is not None), 0)  # the first that says
         for path, other_dims, other_env_args in zip(self.paths, dims, env_args, strict=True):
             if other_dims != dims[0]:
                 raise UserError(f"{path} has dims {other_dims}, {self.paths[0]} has {dims[0]}: expected the same task")
-            check_alike(path, other_env_args, self.paths[0], env_args[0])
+            check_alike(path, other_env_args, self.paths[stated], env_args[stated])
         self.obs_dims = {key: dims[0][key] for key in self.obs_keys}
         self.action_dim = dims[0]["actions"]
-        self.env_args: dict[str, Any] | None = env_args[0]
+        self.env_args: dict[str, Any] | None = env_args[stated]
         self.quaternions: list[int] = quaternions[0]  # where they begin in the flat observation
         # One file: its own hash, as sha256sum prints it.
         self.data_sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

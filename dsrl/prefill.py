@@ -16,7 +16,8 @@ from rich.progress import track
 
 from common.errors import UserError
 from datamodules.conventions import are_shaped, check_alike
-from datamodules.hdf5 import DatasetFile, Demonstration, load_arrays
+from datamodules.demonstrations import Demonstration
+from datamodules.hdf5 import DatasetFile, load_arrays
 from dsrl.noise_space import NoiseScale, RewardKind, chunk_reward
 from dsrl.replay import ChunkReplayBuffer
 from rollouts.decoder import FrozenDecoder
@@ -86,7 +87,7 @@ def _of_file(
 ) -> list[tuple[np.ndarray, ...]]:
     with DatasetFile(path) as file:
         env_args = file.env_args
-    demos = list(load_arrays(path, list(obs_dims), fields=("rewards",)).values())[:n]
+    demos = list(load_arrays(path, list(obs_dims), fields=("rewards",), n=n).values())
     # All of a file's demonstrations have the same dimensions.
     found = {key: demos[0].obs[key].shape[1] for key in obs_dims} | {"actions": demos[0].actions.shape[1]}
     expected = {**obs_dims, "actions": chunk_shape[1]}
@@ -104,6 +105,8 @@ def _of_file(
         )
     offsets = range(chunk_shape[0] if every_offset else 1)
     succeeded = [demo for demo in demos if (demo.rewards > 0).any()]
+    if 0 < len(succeeded) < len(demos):
+        print(f"{path}: {len(succeeded)} of {len(demos)} demonstrations succeed, the others are left out")
     parts = [_cut(demo, list(obs_dims), chunk_shape[0], reward, offset) for demo in succeeded for offset in offsets]
     if not parts:
         raise UserError(

@@ -21,6 +21,8 @@ RECORDED_KEYS = header().RECORDED_KEYS
 # Added to a collection's seed, so that no evaluation, whose seeds are below 2^32, starts from a state of a data set.
 # Not 2^32 itself: numpy pads entropy with zeros, and (2^32 + s, 0) would be episode 1 of an evaluation with seed s.
 COLLECTION_SEEDS = 2**64
+SMALLEST_ROUND, LARGEST_ROUND = 8, 200  # episodes
+GIVE_UP_AFTER = 100  # episodes in a row that fail
 # Added to that where demonstrations are adapted: they start elsewhere than scripted ones of the same seed.
 ADAPTED_SEEDS = 2**65
 
@@ -64,6 +66,9 @@ def collect_successes(
 ) -> Iterator[Demonstration]:
     """The first ``n_demos`` successful episodes in the order of their numbers: the same ones at any number of workers.
 
+    They are played in rounds of as many as are still wanted; after the first of eight at least, so that a few may
+    succeed beyond what is kept.
+
     Args:
         agent: acts one action at a time.
         pool: environments of the task with ``RECORDED_KEYS`` and chunks of one action.
@@ -72,19 +77,23 @@ def collect_successes(
         on_result: called with every episode's result, failures included.
 
     Raises:
-        UserError: all of the first ``n_demos`` episodes failed.
+        UserError: a hundred episodes in a row failed.
     """
-    kept = tried = 0
+    kept = tried = in_vain = 0
     while kept < n_demos:
-        indices = range(tried, tried + n_demos - kept)
+        size = max(n_demos - kept, SMALLEST_ROUND if tried else 1)
+        indices = range(tried, tried + min(size, LARGEST_ROUND))
         results = run_episodes(agent, pool, COLLECTION_SEEDS + seed, indices, Capture(trajectory=True), on_result)
         tried += len(indices)
         for result in results:
-            if result.success:
+            in_vain = 0 if result.success else in_vain + 1
+            if result.success and kept < n_demos:
                 kept += 1
                 yield demonstration_of(result, pool.obs_dims)
-        if kept == 0:
-            raise UserError(f"all of {tried} episodes failed: there is nothing to keep.")
+        if in_vain >= GIVE_UP_AFTER:
+            raise UserError(
+                f"{in_vain} episodes in a row failed, and {kept} of {n_demos} demonstrations were made: given up."
+            )
 
 
 def demonstration_of(result: EpisodeResult, obs_dims: Mapping[str, int]) -> Demonstration:

@@ -105,6 +105,8 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
         begun = datetime.fromisoformat(record.starts[-1]["begun"]).timestamp()
         record.starts[-1]["seconds"] = max(0.0, log.stat().st_mtime - begun) if log.is_file() else 0.0
     words = [*run.words, *(["--resume"] if has_state(run) else [])]
+    if run.command == "collect" and run.product.exists():  # unfinished, or of what was made anew
+        words.append("--overwrite")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     resumed = "--resume" in words
     record.starts.append({"begun": now, "host": socket.gethostname(), "worker": os.getpid(), "resumed": resumed})

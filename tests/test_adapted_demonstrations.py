@@ -59,10 +59,13 @@ def test_a_few_make_many_that_replay(
     with worker_threads():
         collect(task, 8, path, few[task], filter_key="train", seed=3, n_envs=4)  # type: ignore[arg-type]
     words = capsys.readouterr().out.split()
-    tried = int(words[words.index("episodes") - 1])
+    at = words.index("episodes")
+    succeeded, tried = int(words[at - 3]), int(words[at - 1])
     assert 8 / tried >= AT_LEAST[task]
     horizon = max(map(len, read(few[task], "train"))) + adaptation.LONGER  # which every failure plays to
-    assert int(words[words.index("env") - 1]) == sum(map(len, read(path))) + (tried - 8) * horizon
+    of_failures_and_kept = sum(map(len, read(path))) + (tried - succeeded) * horizon
+    beyond = int(words[words.index("env") - 1]) - of_failures_and_kept  # of successes that were not kept
+    assert (succeeded - 8) * 10 <= beyond <= (succeeded - 8) * horizon
     assert problems(path) == []
     with h5py.File(path) as file:
         assert file["data"].attrs["source"] == f"adapted from {task}.hdf5, seed 3"
@@ -216,6 +219,13 @@ def test_what_cannot_be_adapted_is_refused(few: dict[str, Path], tmp_path: Path)
         collect("lift", 1, output, few["lift"], filter_key="20_percent")
     with pytest.raises(UserError, match="--filter_key chooses demonstrations of a --dataset"):
         collect("lift", 1, output, filter_key="train")
+    with pytest.raises(UserError, match="--filter_key and --demos both choose"):
+        collect("lift", 1, output, few["lift"], filter_key="train", demos="0")
+    with pytest.raises(UserError, match="has no demo_6. It holds 6, from demo_0 to demo_5"):
+        collect("lift", 1, output, few["lift"], demos="0-6")
+    failed = [replace(demonstration, rewards=np.zeros(len(demonstration))) for demonstration in lift]
+    with pytest.raises(UserError, match="none of these demonstrations succeeds"):
+        collect("lift", 1, output, written("failed.hdf5", failed))
     before = few["lift"].read_bytes()
     with pytest.raises(UserError, match="choose another file"):
         collect("lift", 1, few["lift"], few["lift"])
@@ -226,5 +236,28 @@ def test_what_cannot_be_adapted_is_refused(few: dict[str, Path], tmp_path: Path)
 def test_pieces_that_end_before_the_goal_make_nothing(few: dict[str, Path], tmp_path: Path) -> None:
     pieces = [Demonstration(demo.actions[:15], {k: v[:15] for k, v in demo.obs.items()}) for demo in read(few["lift"])]
     write_dataset(tmp_path / "pieces.hdf5", pieces, default_env_args("lift"), {})
-    with pytest.raises(UserError, match="all of 2 episodes failed"), worker_threads():
-        collect("lift", 2, tmp_path / "x.hdf5", tmp_path / "pieces.hdf5", n_envs=2)
+    with pytest.raises(UserError, match="episodes in a row failed, and 0 of 2 demonstrations"), worker_threads():
+        collect("lift", 2, tmp_path / "x.hdf5", tmp_path / "pieces.hdf5", n_envs=8)
+    assert not (tmp_path / "x.hdf5").exists()
+
+
+def test_only_the_named_demonstrations_that_succeed_are_played(
+    few: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demos = read(few["lift"])
+    demos[0] = replace(demos[0], rewards=np.zeros(len(demos[0])))
+    write_dataset(tmp_path / "some.hdf5", demos, default_env_args("lift"), {})
+    for i, numbers in enumerate(("0,2", "2")):
+        collect("lift", 1, tmp_path / f"{i}.hdf5", tmp_path / "some.hdf5", demos=numbers, seed=5, n_envs=1)
+    assert "1 of 2 demonstrations have no reward" in capsys.readouterr().out
+    np.testing.assert_array_equal(read(tmp_path / "0.hdf5")[0].actions, read(tmp_path / "1.hdf5")[0].actions)
+
+
+def test_a_file_that_is_there_is_replaced_only_when_asked(few: dict[str, Path], tmp_path: Path) -> None:
+    output = tmp_path / "mine.hdf5"
+    output.write_text("hours of work")
+    with pytest.raises(UserError, match="is there already"):
+        collect("lift", 1, output, n_envs=1)
+    assert output.read_text() == "hours of work"
+    collect("lift", 1, output, n_envs=1, overwrite=True)
+    assert len(read(output)) == 1

@@ -219,8 +219,24 @@ def test_files_that_do_not_go_together(path: Path, tmp_path: Path) -> None:
         module([str(path), str(other)])
     env_args = {"env_name": "Door", "type": 1, "env_kwargs": {}}
     door = write_toy_dataset(tmp_path / "door.hdf5", env_args=env_args)
-    with pytest.raises(UserError, match="expected files of one task"):
-        module([str(path), str(door)])
+    silent = without_env_args(tmp_path)
+    for files in ([path, door], [silent, path, door]):
+        with pytest.raises(UserError, match=r"door\.hdf5 has env_name \"Door\", .*/toy\.hdf5 \"Lift\""):
+            module([str(file) for file in files])
+
+
+def without_env_args(folder: Path) -> Path:
+    path = write_toy_dataset(folder / "silent.hdf5")
+    with h5py.File(path, "a") as file:
+        del file["data"].attrs["env_args"]
+    return path
+
+
+def test_a_file_that_does_not_say_what_it_is_of_goes_with_any(path: Path, tmp_path: Path) -> None:
+    silent = without_env_args(tmp_path)
+    assert module(str(silent)).env_args is None
+    for files in ([path, silent], [silent, path]):
+        assert module([str(file) for file in files]).env_args == module(str(path)).env_args
 
 
 def test_short_episodes_are_skipped_and_counted(tmp_path: Path) -> None:
