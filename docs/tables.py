@@ -212,20 +212,36 @@ def human() -> str:
         pooled = _pooled([{**row, "mean_length": row["mean_length"] or "nan"} for row in own])
         success = percent(pooled["success"])
         bold = f"**{success}**" if run.startswith("ensemble") else success
-        lines.append([name, count(own[0]["updates"]), str(len(own)), bold, percents(pooled)])
-    return table(["recipe", "gradient steps", "training seeds", "success", "95 % interval"], *lines)
+        lines.append([name, count(own[0]["updates"]), str(len(own)), bold, percents(pooled), _over_seeds(own)])
+    return table(HUMAN_HEAD, *lines)
 
 
 def human_pieces_over_seeds() -> str:
     lines = []
+    trained_on = {
+        ("residual, pieces, REPORT", "lift"): "ph five times, mh",
+        ("residual, pieces, REPORT", "can"): "ph",
+        ("ensemble, pieces, REPORT", "lift"): "ph, mh",
+        ("ensemble, pieces, REPORT", "can"): "ph, mh",
+    }
     for run, recipe in (("residual, pieces, REPORT", "`human_few.yaml`"), ("ensemble, pieces, REPORT", "`human.yaml`")):
         reports = [row for row in rows("bc_human.csv") if row["run"] == run]
         for task, own in itertools.groupby(reports, key=lambda row: row["task"]):
             seeds = list(own)
             pooled = _pooled(seeds)
             cells = [count(seeds[0]["updates"]), str(len(seeds)), f"**{percent(pooled['success'])}**", percents(pooled)]
-            lines.append([task.capitalize(), recipe, *cells])
-    return table(["task", "recipe", "gradient steps", "training seeds", "success", "95 % interval"], *lines)
+            lines.append([task.capitalize(), trained_on[run, task], recipe, *cells, _over_seeds(seeds)])
+    return table(["task", "pieces", *HUMAN_HEAD], *lines)
+
+
+HUMAN_HEAD = ["recipe", "gradient steps", "training seeds", "success", "95 % of the episodes", "95 % over the seeds"]
+
+
+def _over_seeds(own: list[Row]) -> str:
+    if len(own) < 2:
+        return ""
+    low, high = seeds_interval([float(row["success"]) for row in own], [int(row["episodes"]) for row in own])
+    return percents({"low": str(low), "high": str(high)})
 
 
 def human_in_full() -> str:
@@ -404,28 +420,6 @@ def _pooled(own: Sequence[Row]) -> Row:
     length = statistics.mean(float(row["mean_length"]) for row in own)
     pooled = {"success": statistics.mean(rates), "low": low, "high": high, "mean_length": length, "env_steps": ""}
     return {name: str(value) for name, value in pooled.items()}
-
-
-def human_over_seeds() -> str:
-    lines = []
-    names = {
-        "ensemble, REPORT": "eight of 3 x 256, averaged",
-        "ensemble, adapted, REPORT": "the same, and 500 adapted demonstrations",
-        "fast6d, REPORT": "one of 3 x 512",
-    }
-    for run, name in names.items():
-        own = [row for row in rows("bc_human.csv") if row["run"] == run]
-        rates, episodes = [float(row["success"]) for row in own], [int(row["episodes"]) for row in own]
-        successes = sum(round(r * n) for r, n in zip(rates, episodes, strict=True))
-        ends = (wilson_interval(successes, sum(episodes)), seeds_interval(rates, episodes))
-        lines.append(
-            [
-                name,
-                rate(str(statistics.mean(rates))),
-                *(interval({"low": str(low), "high": str(high)}) for low, high in ends),
-            ]
-        )
-    return table(["three training seeds", "mean", "of all 600 episodes, 95 %", "over the seeds, Student's t"], *lines)
 
 
 def ddim_settings() -> str:
@@ -628,7 +622,6 @@ DRAWN: dict[str, Callable[[], str]] = {
             human,
             human_pieces_over_seeds,
             human_in_full,
-            human_over_seeds,
             by_updates,
             ddim_settings,
         ),
