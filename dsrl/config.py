@@ -24,19 +24,12 @@ class EnvConfig:
         horizon: environment steps per episode; null: the task's.
         reward: sparse: 1 at success; per_chunk: -1 per chunk until success; per_step: -1 per step, summed.
         time_limit_terminal: store time limits as terminal states (the authors' convention) instead of bootstrapping.
-        repeat_failures: share of the episodes after the warm start that begin in an initial state from which an earlier
-            one failed, below 1.
     """
 
     n_envs: PositiveInt | None = None
     horizon: PositiveInt | None = None
     reward: RewardKind = "per_chunk"
     time_limit_terminal: bool = False
-    repeat_failures: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.repeat_failures < 1:
-            raise UserError(f"--env.repeat_failures is {self.repeat_failures}; it must be in [0, 1).")
 
 
 @dataclass

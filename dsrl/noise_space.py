@@ -91,8 +91,7 @@ class ChunkVecEnv(VecEnv):
     """An ``EnvPool`` as SB3's ``VecEnv``: one step executes one chunk (H, A) in every environment.
 
     Finished environments are reset at once, each to the next seed of ``episode_seeds(k)``, k = 0, 1, ..., so that the
-    k-th training episode is the same whichever worker plays it; or, after ``repeat_failures``, to the seed of one that
-    failed. ``infos`` carry ``terminal_observation``,
+    k-th training episode is the same whichever worker plays it. ``infos`` carry ``terminal_observation``,
     ``TimeLimit.truncated``, ``is_success``, ``env_steps`` of the chunk, and at an episode's end ``episode`` with
     ``r`` (sum of rewards), ``l`` (control steps).
 
@@ -116,10 +115,7 @@ class ChunkVecEnv(VecEnv):
         self.episode_seeds = episode_seeds
         self.reward = reward
         self.time_limit_terminal = time_limit_terminal
-        self.episodes_begun = 0  # of ``episode_seeds``
-        self.failed: list[int] = []  # seeds of episodes that failed, but for those that were begun again
-        self._share, self._rng = 0.0, np.random.default_rng(0)
-        self._current_seeds = [0] * pool.n_envs
+        self.episodes_begun = 0
         self._returns = np.zeros(pool.n_envs)
         self._lengths = np.zeros(pool.n_envs, dtype=np.int64)
         self._obs = np.zeros((pool.n_envs, pool.obs_dim), dtype=np.float32)
@@ -127,21 +123,10 @@ class ChunkVecEnv(VecEnv):
         action_space = spaces.Box(-1.0, 1.0, (pred_horizon, pool.action_dim), np.float32)
         super().__init__(pool.n_envs, observation_space, action_space)
 
-    def repeat_failures(self, share: float, rng: np.random.Generator) -> None:
-        """From now on begin this share of the episodes in an initial state from which an earlier one failed.
-
-        The idea of prioritised level replay (Jiang et al. 2021): play where there is something to learn.
-        """
-        self._share, self._rng = share, rng
-
-    def _reset_envs(self, indices: Sequence[int], may_repeat: bool) -> None:
+    def _reset_envs(self, indices: Sequence[int]) -> None:
         for i in indices:
-            if may_repeat and self.failed and self._share > 0 and self._rng.random() < self._share:
-                self._current_seeds[i] = self.failed.pop(int(self._rng.integers(len(self.failed))))
-            else:
-                self._current_seeds[i] = self.episode_seeds(self.episodes_begun)
-                self.episodes_begun += 1
-            self.pool.reset(i, self._current_seeds[i])
+            self.pool.reset(i, self.episode_seeds(self.episodes_begun))
+            self.episodes_begun += 1
         self._returns[list(indices)] = 0.0
         self._lengths[list(indices)] = 0
         for i, reply in self._collect(len(indices)):
@@ -155,7 +140,7 @@ class ChunkVecEnv(VecEnv):
 
     def reset(self) -> np.ndarray:
         """Begin a fresh episode everywhere; observations (n, D)."""
-        self._reset_envs(range(self.num_envs), may_repeat=False)
+        self._reset_envs(range(self.num_envs))
         return self._obs.copy()
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -179,13 +164,11 @@ class ChunkVecEnv(VecEnv):
                 "TimeLimit.truncated": timed_out and not self.time_limit_terminal,
             }
             if dones[i]:
-                if not reply.is_success:
-                    self.failed.append(self._current_seeds[i])
                 infos[i]["terminal_observation"] = self._obs[i].copy()
                 infos[i]["episode"] = {"r": float(self._returns[i]), "l": int(self._lengths[i])}
         finished = np.flatnonzero(dones).tolist()
         if finished:
-            self._reset_envs(finished, may_repeat=True)
+            self._reset_envs(finished)
         return self._obs.copy(), rewards, dones, infos
 
     def close(self) -> None:

@@ -133,7 +133,6 @@ class Trainer:
         if self.env_steps == 0:
             self._warm_start()
             self._evaluate_and_save()
-        self.chunks.repeat_failures(self.config.env.repeat_failures, self.rng)
         every = self.config.evaluation.every
         while self.env_steps < self.total_steps:
             before = self.env_steps
@@ -245,7 +244,6 @@ class Trainer:
             "env_steps": self.env_steps,
             "episodes": self.episodes,
             "episodes_begun": self.chunks.episodes_begun - self.pool.n_envs,
-            "failed": self.chunks.failed,
             "warm": self.warm,
             "clipped": self.clipped,
             "best": self.best,
@@ -285,7 +283,6 @@ class Trainer:
         self.learner.num_timesteps = self.env_steps = state["env_steps"]
         self.episodes, self.warm, self.clipped = state["episodes"], state["warm"], state["clipped"]
         self.chunks.episodes_begun = state["episodes_begun"]
-        self.chunks.failed = state.get("failed", [])  # runs begun before November 2026's end have none
         self.best, self.seconds, self.rows = state["best"], state["seconds"], state["rows"]
 
     def steering(self, deterministic_is_better: bool) -> Steering:

@@ -94,7 +94,6 @@ def test_the_base_policy_does_not_change(tmp_path: Path) -> None:
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: str, options: dict[str, Any], tmp_path: Path) -> None:
     config = settings(algorithm, **options)
-    config.env.repeat_failures = 0.5
     whole = trainer(config, tmp_path / "whole")
     whole.run()
     broken = trainer(config, tmp_path / "broken")
@@ -111,7 +110,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: str, options: dict
         broken.run()
     resumed = trainer(config, tmp_path / "broken", resume=True)
     assert 0 < resumed.env_steps < whole.env_steps
-    assert resumed.chunks.failed
     resumed.run()
     assert metrics(tmp_path / "broken") == metrics(tmp_path / "whole")
     for ours, wanted in zip(resumed.learner.policy.parameters(), whole.learner.policy.parameters(), strict=True):
@@ -407,7 +405,6 @@ def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Pat
         ({"learner.min_ent_coef": 2.0, "learner.max_ent_coef": 1.0}, "--learner.min_ent_coef is 2.0"),
         ({"learner.target_entropy": 0.0}, "target_entropy"),  # an option of another learner
         ({"learner.algorithm": "ppo"}, "'ppo': expected one of prior, sac, na"),
-        ({"env.repeat_failures": 1.0}, "--env.repeat_failures is 1.0"),
         ({"warm_start.noise_scales": []}, "--warm_start.noise_scales"),
         ({"demonstrations.fraction": 1.0}, "--demonstrations.fraction is 1.0"),
         ({"demonstrations.n": 0}, "demonstrations.n"),

@@ -61,29 +61,6 @@ def test_time_limits_are_truncations_with_the_final_observation_and_fresh_seeds_
     assert pool.reset_seeds == [100, 101, 102, 103]
 
 
-def test_where_an_episode_failed_others_begin_until_one_succeeds() -> None:
-    pool = ToyPool(n_envs=1, horizon=2)
-    venv = make(pool, ToyPolicy())
-    venv.reset()
-    for _ in range(3):
-        venv.step(still(venv))
-    chunks = cast(ChunkVecEnv, venv.venv)
-    assert chunks.failed == [100, 101, 102]
-    chunks.repeat_failures(1.0, np.random.default_rng(0))
-    venv.step(still(venv))  # the one under way fails as well
-    assert sorted([*chunks.failed, pool.reset_seeds[-1]]) == [100, 101, 102, 103]
-    pool.radius = 10.0  # what follows succeeds
-    for _ in range(3):
-        venv.step(still(venv))
-    assert sorted(pool.reset_seeds[-4:]) == [100, 101, 102, 103]
-    assert chunks.failed == []
-    venv.step(still(venv))
-    assert pool.reset_seeds[-1] == 104
-    chunks.failed = [100]
-    venv.reset()
-    assert pool.reset_seeds[-1] == 105  # all begin afresh
-
-
 def test_time_limits_are_terminal_in_the_papers_convention() -> None:
     venv = make(ToyPool(n_envs=1, horizon=2), ToyPolicy(), time_limit_terminal=True)
     venv.reset()
