@@ -318,33 +318,62 @@ def _dsrl(runs: dict[str, str]) -> str:
     return table([*head, "steered", "interval", "mean length", "the other"], *lines)
 
 
+# Settings of Lift's 15,000 env steps: name in the runs of dsrl_ablations.csv, of dsrl.csv, and the fresh seeds.
+LIFT_15K = {
+    "`dsrl_lift_15k.yaml` as it is": ("as-is", "lift15_prior", (21, 22, 23)),
+    "no demonstrations in the buffer": ("no-demos", "", ()),
+    "one-chunk returns in place of three": ("n1", "", ()),
+    "4 updates per chunk in place of 12": ("utd4", "", ()),
+    "no updates of the critics alone before the actor's first": ("no-critics-alone", "", ()),
+    "one draw in place of the best of 8": ("one-draw", "", ()),
+    "critics' mean, no pessimism": ("no-pessimism", "", ()),
+    "no layer norm in the critics": ("no-layer-norm", "lift15-no-layer-norm_prior", (24,)),
+    "neither pessimism nor layer norm": ("no-both", "", ()),
+    "100 copies of the demonstrations": ("copies", "lift15-copies_prior", (27, 28, 29)),
+    "the same, and a bounded residual beside the noise": ("copies-residual", "", ()),
+    "half of the episodes begin where an earlier one failed": ("repeat-failures", "lift15-repeat_prior", (25, 26, 30)),
+    "training episodes are cut off after 100 env steps": ("short-episodes", "", ()),
+}
+
+
+def lift_15k_tuning() -> str:
+    """A line per setting: the mean after the last env step of both tuning seeds, then all fresh episodes."""
+    ablations = rows("dsrl_ablations.csv")
+    lines = []
+    for setting, (name, runs, seeds) in LIFT_15K.items():
+        cells = []
+        for seed in (100, 101):
+            own = [row for row in ablations if row["run"] == f"lift15_{name}_s{seed}"]
+            last = own[-1] if own else None
+            cells += [rate(last["mean_success"], 2), f"{float(last['mean_length']):.0f}"] if last else ["", ""]
+        fresh = _pooled([_lift_15k_chosen(runs, seed) for seed in seeds]) if seeds else None
+        cells += [str(len(seeds)), rate(fresh["success"]), interval(fresh)] if fresh else ["", "", ""]
+        lines.append([setting, *cells])
+    tuning = [f"seed {seed}{what}" for seed in (100, 101) for what in (": mean", ", its length")]
+    return table(["setting", *tuning, "fresh seeds", "success", "interval"], *lines)
+
+
 def dsrl_lift_15k() -> str:
-    return _lift_15k("lift15_prior", (21, 22, 23))
-
-
-def dsrl_lift_15k_copies() -> str:
-    return _lift_15k("lift15-copies_prior", (27, 28, 29))
-
-
-def _lift_15k(runs: str, seeds: Sequence[int]) -> str:
-    """A line per seed, and the mean with the interval of all episodes."""
+    """A line per fresh seed."""
     kinds = ["N(0, I)", "0.5 N(0, I)", "w = 0", "best constant w"]
-    lines, all_chosen = [], []
-    for seed in seeds:
-        own = [row for row in rows("dsrl.csv") if row["run"] == f"{runs}_s{seed}"]
-        [chosen] = _selected(own)
-        all_chosen.append(chosen)
-        played = {row["policy"]: row for row in own}
-        constant = played["best constant w"]
-        cells = [rate(played[kind]["success"]) for kind in kinds]
-        steps = [count(row["env_steps"]) for row in (constant, chosen)]
-        lengths = [f"{float(row['mean_length']):.0f}" for row in (constant, chosen)]
-        lines.append([str(seed), *cells, _kind(chosen, bold=True), interval(chosen), *steps, *lengths])
-    pooled = _pooled(all_chosen)
-    lines.append(["all", *[""] * 4, f"**{rate(pooled['success'])}**", interval(pooled), *[""] * 4])
-    heads = ["training seed", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant", "steered", "interval"]
+    lines = []
+    for setting, (_, runs, seeds) in LIFT_15K.items():
+        for seed in seeds:
+            chosen = _lift_15k_chosen(runs, seed)
+            played = {row["policy"]: row for row in rows("dsrl.csv") if row["run"] == chosen["run"]}
+            constant = played["best constant w"]
+            cells = [rate(played[kind]["success"]) for kind in kinds]
+            lengths = [f"{float(row['mean_length']):.0f}" for row in (constant, chosen)]
+            steps = [count(row["env_steps"]) for row in (constant, chosen)]
+            lines.append([str(seed), setting, *cells, _kind(chosen, bold=True), interval(chosen), *steps, *lengths])
+    heads = ["training seed", "setting", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant", "steered", "interval"]
     spent = [f"{what}, {of}" for what in ("env steps", "mean length") for of in ("constant", "steered")]
     return table([*heads, *spent], *lines)
+
+
+def _lift_15k_chosen(runs: str, seed: int) -> Row:
+    [chosen] = _selected([row for row in rows("dsrl.csv") if row["run"] == f"{runs}_s{seed}"])
+    return chosen
 
 
 def env_steps_to() -> str:
@@ -628,7 +657,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         *(dsrl_lift, dsrl_can, dsrl_can_by_fit, dsrl_can_50k_seeds, dsrl_square, dsrl_updates, files_and_commands),
         *(deciding, onnx_latency, cold_start, training_speed, training_threads),
         *(simulation_steps, simulation_ratios, simulation_microseconds, simulation_evaluation, simulation_equality),
-        *(simulation_success, gpu_toy, dsrl_lift_15k, dsrl_lift_15k_copies, env_steps_to, dips),
+        *(simulation_success, gpu_toy, dsrl_lift_15k, lift_15k_tuning, env_steps_to, dips),
     )
 }
 
