@@ -118,9 +118,7 @@ def _scripted(task: str, style: Literal["proficient", "mixed"]) -> "tuple[EnvSpe
     return spec, partial(ExpertAgent, expert_class(task), style)
 
 
-def _adapted(
-    task: str, dataset: Path, filter_key: str | None, demos: str | None
-) -> "tuple[EnvSpec, MakeAgent]":
+def _adapted(task: str, dataset: Path, filter_key: str | None, demos: str | None) -> "tuple[EnvSpec, MakeAgent]":
     from common.controllers import motion_units
     from common.errors import UserError
     from datamodules.hdf5 import DatasetFile, warn_of_clipping

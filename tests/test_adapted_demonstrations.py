@@ -221,7 +221,7 @@ def test_what_cannot_be_adapted_is_refused(few: dict[str, Path], tmp_path: Path)
         collect("lift", 1, output, filter_key="train")
     with pytest.raises(UserError, match="--filter_key and --demos both choose"):
         collect("lift", 1, output, few["lift"], filter_key="train", demos="0")
-    with pytest.raises(UserError, match="has no demo_6. It holds 6, from demo_0 to demo_5"):
+    with pytest.raises(UserError, match=r"has no demo_6\. It holds 6, from demo_0 to demo_5"):
         collect("lift", 1, output, few["lift"], demos="0-6")
     failed = [replace(demonstration, rewards=np.zeros(len(demonstration))) for demonstration in lift]
     with pytest.raises(UserError, match="none of these demonstrations succeeds"):
