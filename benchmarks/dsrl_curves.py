@@ -52,6 +52,7 @@ def draw_column(
     for panel, (_, column, _) in zip(axes, PANELS, strict=True):
         for learner, runs in learners.items():
             steps, mean, least, greatest = zip(*over_seeds([curves[run] for run in runs], column), strict=True)
+            steps = tuple(each + group.get("copies", 0) for each in steps)
             panel.plot(steps, mean, "o-", label=f"{learner}, {len(runs)} seeds", markersize=3)
             panel.fill_between(steps, least, greatest, alpha=0.2)
     played = [
@@ -63,7 +64,7 @@ def draw_column(
         for rows, style, label in ((first, "--", "base by itself"), (best, ":", "best baseline")):
             level = statistics.mean(float(row[measure]) for row in rows)
             panel.axhline(level, color="black", linestyle=style, linewidth=1, label=label)
-        panel.set(xlabel="env steps, warm start included", ylabel=title)
+        panel.set(xlabel="env steps, warm start and copies included", ylabel=title)
         panel.locator_params(axis="x", nbins=5)
         panel.grid(alpha=0.3)
     axes[0].set(ylim=(None, 1.01))

@@ -53,7 +53,7 @@ def collect(
     from datamodules.demonstrations import Demonstration, write_dataset
     from datamodules.splits import split_masks
     from envs.pool import EnvPool
-    from experts.collection import ADAPTED_SEEDS, collect_successes
+    from experts.collection import ADAPTED_SEEDS, collect_episodes, demonstration_of
     from rollouts.loop import EpisodeResult
 
     if n_demos < 1:
@@ -71,7 +71,7 @@ def collect(
         raise UserError("--style is the scripted expert's, and --dataset takes its place: leave one of them out.")
     if dataset is not None and dataset.resolve() == output.resolve():
         raise UserError(f"--output is the --dataset itself, {output}: choose another file.")
-    if output.exists() and not overwrite:
+    if output.is_file() and not overwrite:
         raise UserError(f"{output} is there already: name another --output, or replace it by --overwrite.")
     if dataset is None:
         style = style or "proficient"
@@ -82,8 +82,8 @@ def collect(
         operator = f"adapted from {dataset.name}"
         spec, make_agent = _adapted(task, dataset, filter_key, demos)
         states = ADAPTED_SEEDS + seed
-    lengths: list[int] = []  # of what is kept
-    tried: list[tuple[bool, int]] = []  # success and length of every episode
+    lengths: list[int] = []  # of the successes
+    failures: list[int] = []  # their lengths
 
     def demonstrations() -> Iterator[Demonstration]:
         """Start simulating only once the output is known to be writable."""
@@ -91,20 +91,20 @@ def collect(
         with EnvPool(spec, n_envs) as pool, Progress(*columns) as progress:
             bar = progress.add_task(f"{task}, {operator}", total=n_demos)
 
-            def count(result: EpisodeResult) -> None:
-                tried.append((result.success, result.length))
-                progress.advance(bar, result.success)
+            def show(result: EpisodeResult) -> None:
+                progress.advance(bar, result.success and not progress.finished)
 
-            for demonstration in collect_successes(make_agent(pool.obs_dims), pool, states, n_demos, count):
-                lengths.append(len(demonstration))
-                yield demonstration
+            for result in collect_episodes(make_agent(pool.obs_dims), pool, states, n_demos, show):
+                (lengths if result.success else failures).append(result.length)
+                if result.success:
+                    yield demonstration_of(result, pool.obs_dims)
 
     write_dataset(output, demonstrations(), spec.env_args, split_masks(n_demos, seed), f"{operator}, seed {seed}")
-    succeeded = sum(success for success, _ in tried)
+    tried = n_demos + len(failures)
     print(
         f"wrote {output}: {n_demos} demonstrations ({operator}), {sum(lengths)} transitions, mean length"
-        f" {sum(lengths) / n_demos:.1f}; {succeeded} of {len(tried)} episodes succeeded"
-        f" ({succeeded / len(tried):.1%}), {sum(length for _, length in tried)} env steps in all"
+        f" {sum(lengths) / n_demos:.1f}; {n_demos} of {tried} episodes succeeded ({n_demos / tried:.1%}),"
+        f" {sum(lengths) + sum(failures)} env steps in all"
     )
     say_train(task, output)
 

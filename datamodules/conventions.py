@@ -35,12 +35,14 @@ def check_alike(
 ) -> None:
     """Refuse a file whose task, simulator or controller is not that of ``other``, a file or a policy.
 
-    Where one of the two has no ``env_args``, nothing is compared.
+    Where one of the two has no ``env_args``, it is taken for the same, of actions that are motions.
 
     Raises:
-        UserError: they differ.
+        UserError: they differ, or only one says that its actions are poses.
     """
     if env_args is None or other_env_args is None:
+        if are_absolute(env_args) != are_absolute(other_env_args):
+            raise UserError(f"{path} or {other} has no env_args, and the other's actions are target poses: add them.")
         return
     expected = _compared(other_env_args)
     for what, found in _compared(env_args).items():

@@ -127,19 +127,18 @@ class DatasetFile:
         Raises:
             UserError: that is no such list, or one of them is not there.
         """
-        parts = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part, re.ASCII) for part in demos.split(",")]
-        if not all(parts):
-            raise UserError(f"--demos is {demos}: expected numbers of demonstrations, such as 0,3,7-9")
+        parts = [re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII) for part in demos.split(",")]
         bounds = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+        if not all(parts) or any(first > last for first, last in bounds):
+            raise UserError(f"--demos is {demos}: expected numbers of demonstrations, such as 0,3,7-9")
         there = {int(name.removeprefix("demo_")): name for name in self._names}
-        missing = [f"demo_{end}" for pair in bounds for end in pair if end not in there]
-        numbers = [number for number in there if any(first <= number <= last for first, last in bounds)]
-        if missing or not numbers:
+        missing = {f"demo_{end}": None for pair in bounds for end in pair if end not in there}
+        if missing:
             raise UserError(
-                f"--demos {demos}: {self.path} has no {', '.join(dict.fromkeys(missing)) or 'such demonstration'}. It "
-                f"holds {len(there)}, from {self._names[0]} to {self._names[-1]}"
+                f"--demos {demos}: {self.path} has no {', '.join(missing)}. It holds {len(there)}, from "
+                f"{self._names[0]} to {self._names[-1]}"
             )
-        return [there[number] for number in numbers]
+        return [name for number, name in there.items() if any(first <= number <= last for first, last in bounds)]
 
     def absent(self, filter_key: str) -> int:
         """How many demonstrations ``mask/<filter_key>`` names that are not in the file."""

@@ -152,7 +152,7 @@ def steered() -> str:
             best = _pooled([max(own, key=lambda row: float(row["success"])) for own in others])
             chosen = _pooled([_selected(own)[-1] for own in played])
             taken = [max(int(row["env_steps"]) for row in rows("dsrl_curves.csv") if row["run"] == run) for run in runs]
-            steps = round(statistics.mean(taken), -3)
+            steps = round(statistics.mean(taken) + group.get("copies", 0), -3)
             cells = [percent(plain["success"]), percent(best["success"]), f"**{percent(chosen['success'])}**"]
             lines.append([base, f"{steps:,.0f}", *cells, percents(chosen)])
     heads = ["policy cloned from", "env steps", "as it is", "best noise without RL", "**steered**"]
@@ -171,7 +171,8 @@ def steered_ensembles() -> str:
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
         [chosen] = _selected(own)
-        recipe = " (`human_few.yaml`)" if "-few" in run else " (with copies)" if "-adapted" in run else ""
+        said = {"-few": "`human_few.yaml`", "-adapted60": "60 copies", "-adapted": "with copies"}
+        recipe = next((f" ({words})" for part, words in said.items() if part in run), "")
         name = f"{run.partition('-')[0].capitalize()}, {base['training_seed']}{recipe}"
         lengths = [f"{float(row['mean_length']):.0f}" for row in (best, chosen)]
         cells = [rate(base["success"]), f"{rate(best['success'])} ({best['policy']})", _kind(chosen, bold=True)]
@@ -384,8 +385,9 @@ def env_steps_to() -> str:
         for learner, runs in group["learners"].items():
             own = [curves[run] for run in runs]
             means = [
-                tuple(
-                    statistics.mean(float(row[field]) for row in evaluation) for field in ("env_steps", "mean_success")
+                (
+                    statistics.mean(int(row["env_steps"]) for row in evaluation) + group.get("copies", 0),
+                    statistics.mean(float(row["mean_success"]) for row in evaluation),
                 )
                 for evaluation in zip(*own, strict=True)
             ]

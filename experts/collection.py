@@ -22,7 +22,7 @@ RECORDED_KEYS = header().RECORDED_KEYS
 # Not 2^32 itself: numpy pads entropy with zeros, and (2^32 + s, 0) would be episode 1 of an evaluation with seed s.
 COLLECTION_SEEDS = 2**64
 SMALLEST_ROUND, LARGEST_ROUND = 8, 200  # episodes
-GIVE_UP_AFTER = 100  # episodes in a row that fail
+GIVE_UP_AFTER = 100  # episodes without a success
 # Added to that where demonstrations are adapted: they start elsewhere than scripted ones of the same seed.
 ADAPTED_SEEDS = 2**65
 
@@ -61,39 +61,37 @@ class ExpertAgent:
         return self._experts[episode.index]
 
 
-def collect_successes(
+def collect_episodes(
     agent: Agent, pool: EnvPool, seed: int, n_demos: int, on_result: Callable[[EpisodeResult], None]
-) -> Iterator[Demonstration]:
-    """The first ``n_demos`` successful episodes in the order of their numbers: the same ones at any number of workers.
+) -> Iterator[EpisodeResult]:
+    """Episodes with their trajectories, in the order of their numbers, up to the ``n_demos``-th that succeeds.
 
-    They are played in rounds of as many as are still wanted; after the first of eight at least, so that a few may
-    succeed beyond what is kept.
+    They are the same at any number of workers. They are played in rounds of as many as are still wanted; after the
+    first, of eight at least, of which the last few may be played in vain.
 
     Args:
         agent: acts one action at a time.
         pool: environments of the task with ``RECORDED_KEYS`` and chunks of one action.
         seed: of initial states and of everything the agent draws.
         n_demos: how many to keep.
-        on_result: called with every episode's result, failures included.
+        on_result: called with each result as it comes, in no fixed order.
 
     Raises:
-        UserError: a hundred episodes in a row failed.
+        UserError: all of the first hundred episodes or more failed.
     """
-    kept = tried = in_vain = 0
+    kept = tried = 0
     while kept < n_demos:
         size = max(n_demos - kept, SMALLEST_ROUND if tried else 1)
         indices = range(tried, tried + min(size, LARGEST_ROUND))
         results = run_episodes(agent, pool, COLLECTION_SEEDS + seed, indices, Capture(trajectory=True), on_result)
         tried += len(indices)
         for result in results:
-            in_vain = 0 if result.success else in_vain + 1
-            if result.success and kept < n_demos:
-                kept += 1
-                yield demonstration_of(result, pool.obs_dims)
-        if in_vain >= GIVE_UP_AFTER:
-            raise UserError(
-                f"{in_vain} episodes in a row failed, and {kept} of {n_demos} demonstrations were made: given up."
-            )
+            kept += result.success
+            yield result
+            if kept == n_demos:
+                return
+        if kept == 0 and tried >= GIVE_UP_AFTER:
+            raise UserError(f"all of {tried} episodes failed: there is nothing to keep.")
 
 
 def demonstration_of(result: EpisodeResult, obs_dims: Mapping[str, int]) -> Demonstration:

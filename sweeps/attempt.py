@@ -105,7 +105,8 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
         begun = datetime.fromisoformat(record.starts[-1]["begun"]).timestamp()
         record.starts[-1]["seconds"] = max(0.0, log.stat().st_mtime - begun) if log.is_file() else 0.0
     words = [*run.words, *(["--resume"] if has_state(run) else [])]
-    if run.command == "collect" and run.product.exists():  # unfinished, or of what was made anew
+    # What is there may be its own, of what was made anew since; a refused start made nothing.
+    if run.command == "collect" and any(start.get("status") != MISTAKE for start in record.starts):
         words.append("--overwrite")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     resumed = "--resume" in words

@@ -11,7 +11,9 @@ from common.errors import UserError
 from datamodules.batches import TensorBatches
 from datamodules.chunks import window_chunks
 from datamodules.conventions import held_components
+from datamodules.hdf5 import DatasetFile
 from datamodules.robomimic_datamodule import RobomimicDataModule
+from envs.tasks import default_env_args
 from tests.training_toy import OBS_DIMS, write_toy_dataset
 
 KEYS = list(OBS_DIMS)
@@ -237,6 +239,19 @@ def test_a_file_that_does_not_say_what_it_is_of_goes_with_any(path: Path, tmp_pa
     assert module(str(silent)).env_args is None
     for files in ([path, silent], [silent, path]):
         assert module([str(file) for file in files]).env_args == module(str(path)).env_args
+    env_args = default_env_args("lift")
+    env_args["env_kwargs"]["controller_configs"]["control_delta"] = False
+    poses = write_toy_dataset(tmp_path / "poses.hdf5", env_args=env_args)
+    for files in ([poses, silent], [silent, poses]):
+        with pytest.raises(UserError, match="has no env_args, and the other's actions are target poses"):
+            module([str(file) for file in files])
+
+
+def test_demonstrations_by_their_numbers(path: Path) -> None:
+    with DatasetFile(path) as file:
+        there = file.names()
+        assert file.numbered("1") == [there[1]]
+        assert file.numbered(" 2-3,0, 3") == [there[0], *there[2:]]
 
 
 def test_short_episodes_are_skipped_and_counted(tmp_path: Path) -> None:

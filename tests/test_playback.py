@@ -41,6 +41,7 @@ def test_a_demonstration_beside_its_own_actions(tmp_path: Path, capsys: pytest.C
     [
         (["--demos=0,9"], r"has no demo_9. It holds 4, from demo_0 to demo_3"),
         (["--demos=first"], r"--demos is first: expected numbers"),
+        (["--demos=0,3-1"], r"--demos is 0,3-1: expected numbers"),
         (["--size=50"], r"--size is 50"),
     ],
 )

@@ -24,7 +24,18 @@ from common.errors import UserError
 from common.lock import run_lock
 from envs.pool import available_cpus
 from rollouts.statistics import seeds_interval, wilson_interval
-from sweeps.attempt import LOG, STOP, Record, attempt, config_hashes, free_cpus, is_finished, read_record
+from sweeps.attempt import (
+    LOG,
+    STOP,
+    Record,
+    RunRefusedError,
+    attempt,
+    begin_again,
+    config_hashes,
+    free_cpus,
+    is_finished,
+    read_record,
+)
 from sweeps.plan import PlannedRun, Step, Value, grid_points, plan
 from sweeps.table import rows_of_runs, table_of
 from tests.run_folders import judged, write_dsrl_run
@@ -452,6 +463,23 @@ def test_a_run_asked_to_stop_saves_however_the_wish_comes(
     record = read_record(planned.folder)
     assert record is not None
     assert record.starts[0]["status"] == 143
+
+
+def test_data_are_made_anew_where_they_are_the_runs_own(tmp_path: Path) -> None:
+    data = tmp_path / "data/demonstrations.hdf5"
+    words = ("collect", "--task", "lift", "--n_demos", "1", "--n_envs", "1", "--output", str(data))
+    planned = PlannedRun("data", "data", words, data.parent, {}, (), 1, 0)
+    data.parent.mkdir()
+    data.write_text("somebody's")
+    for _ in range(2):
+        with pytest.raises(RunRefusedError):
+            attempt(planned, str(tmp_path), None)
+        assert data.read_text() == "somebody's"
+    data.unlink()
+    for _ in range(2):
+        attempt(planned, str(tmp_path), None)
+        assert is_finished(planned)
+        begin_again(planned)
 
 
 def test_a_run_that_cannot_go_on_says_why_and_what_to_do(cli_server: ForkServer, tmp_path: Path) -> None:
