@@ -334,6 +334,7 @@ LIFT_15K = {
     "the same, and a bounded residual beside the noise": ("copies-residual", "", ()),
     "half of the episodes begin where an earlier one failed": ("repeat-failures", "lift15-repeat_prior", (25, 26, 30)),
     "training episodes are cut off after 100 env steps": ("short-episodes", "", ()),
+    "the actor starts as N(0, I), whatever the warm start says": ("", "lift15-wide_prior", (56, 57, 58)),
 }
 
 
@@ -362,10 +363,10 @@ def dsrl_lift_15k() -> str:
         for seed in seeds:
             chosen = _lift_15k_chosen(runs, seed)
             played = {row["policy"]: row for row in rows("dsrl.csv") if row["run"] == chosen["run"]}
-            constant = played["best constant w"]
-            cells = [rate(played[kind]["success"]) for kind in kinds]
-            lengths = [f"{float(row['mean_length']):.0f}" for row in (constant, chosen)]
-            steps = [count(row["env_steps"]) for row in (constant, chosen)]
+            both = (played.get("best constant w"), chosen)  # of the last setting no constant was searched
+            cells = [rate(played[kind]["success"]) if kind in played else "" for kind in kinds]
+            lengths = [f"{float(row['mean_length']):.0f}" if row else "" for row in both]
+            steps = [count(row["env_steps"]) if row else "" for row in both]
             lines.append([str(seed), setting, *cells, _kind(chosen, bold=True), interval(chosen), *steps, *lengths])
     heads = ["training seed", "setting", "N(0, I)", ".5 N(0, I)", "w = 0", "best constant", "steered", "interval"]
     spent = [f"{what}, {of}" for what in ("env steps", "mean length") for of in ("constant", "steered")]
