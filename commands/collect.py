@@ -145,14 +145,14 @@ def _adapted(task: str, dataset: Path, filter_key: str | None, demos: str | None
         names = file.names(filter_key) if demos is None else file.numbered(demos)
         demonstrations = {name: file.read(name, OBSERVED, fields=("rewards",)) for name in names}
     warn_of_clipping(dataset, demonstrations.values())
-    failed = [name for name, each in demonstrations.items() if each.rewards.size and not each.rewards.any()]
-    if failed:
-        print(f"{dataset}: {len(failed)} of {len(demonstrations)} demonstrations have no reward, and are left out.")
-        demonstrations = {name: each for name, each in demonstrations.items() if name not in failed}
-    if not demonstrations:
+    # Pieces have no rewards, and may succeed all the same.
+    usable = {name: each for name, each in demonstrations.items() if not each.rewards.size or (each.rewards > 0).any()}
+    if failed := len(demonstrations) - len(usable):
+        print(f"{dataset}: {failed} of {len(demonstrations)} demonstrations have no reward, and are left out.")
+    if not usable:
         raise UserError(f"{dataset}: none of these demonstrations succeeds, so there is nothing to play again.")
     sources = []
-    for name, demonstration in demonstrations.items():
+    for name, demonstration in usable.items():
         shapes = (demonstration.actions.shape[1], demonstration.obs["object"].shape[1])
         if shapes != (7, record.object_dim):
             raise UserError(
@@ -163,5 +163,5 @@ def _adapted(task: str, dataset: Path, filter_key: str | None, demos: str | None
             sources.append(Source.read(demonstration, object_pose_begin(record)))
         except ValueError as error:  # scipy's, of a quaternion without a direction
             raise UserError(f"{dataset}: {name}: {error}") from error
-    spec = EnvSpec(env_args, RECORDED_KEYS, pred_horizon=1, horizon=max(map(len, demonstrations.values())) + LONGER)
+    spec = EnvSpec(env_args, RECORDED_KEYS, pred_horizon=1, horizon=max(map(len, usable.values())) + LONGER)
     return spec, partial(AdaptingAgent, sources, task)

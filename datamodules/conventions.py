@@ -42,7 +42,11 @@ def check_alike(
     """
     if env_args is None or other_env_args is None:
         if are_absolute(env_args) != are_absolute(other_env_args):
-            raise UserError(f"{path} or {other} has no env_args, and the other's actions are target poses: add them.")
+            silent, poses = (path, other) if env_args is None else (other, path)
+            raise UserError(
+                f"{silent} has no env_args, and the actions of {poses} are target poses: copy that attribute of 'data' "
+                "from it, if they are of one kind"
+            )
         return
     expected = _compared(other_env_args)
     for what, found in _compared(env_args).items():

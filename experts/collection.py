@@ -21,10 +21,10 @@ RECORDED_KEYS = header().RECORDED_KEYS
 # Added to a collection's seed, so that no evaluation, whose seeds are below 2^32, starts from a state of a data set.
 # Not 2^32 itself: numpy pads entropy with zeros, and (2^32 + s, 0) would be episode 1 of an evaluation with seed s.
 COLLECTION_SEEDS = 2**64
-SMALLEST_ROUND, LARGEST_ROUND = 8, 200  # episodes
-GIVE_UP_AFTER = 100  # episodes without a success
 # Added to that where demonstrations are adapted: they start elsewhere than scripted ones of the same seed.
 ADAPTED_SEEDS = 2**65
+SMALLEST_ROUND, LARGEST_ROUND = 8, 200  # episodes
+GIVE_UP_AFTER = 100  # episodes without a success
 
 
 def expert_class(task: str) -> type[Expert]:
