@@ -17,7 +17,7 @@ OF_PREDICT = {**OF_A_CHECKPOINT, "--output": "--predictions.output"}
 OF_DSRL = {"--dataset": "--demonstrations.path", "--checkpoint": "--bc_checkpoint"}
 
 COMMANDS = {
-    "collect": Command("commands.collect:collect", "make demonstrations with a scripted expert"),
+    "collect": Command("commands.collect:collect", "make demonstrations: a scripted expert's, or many out of few"),
     "download": Command("commands.download:download", "fetch an official Robomimic file"),
     "convert": Command("commands.convert:convert", "make a low-dim data set of a raw recording"),
     "inspect": Command("commands.inspect:inspect", "what is in a data set, and every problem found"),

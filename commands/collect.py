@@ -90,9 +90,12 @@ def collect(
         columns = (*Progress.get_default_columns(), MofNCompleteColumn())
         with EnvPool(spec, n_envs) as pool, Progress(*columns) as progress:
             bar = progress.add_task(f"{task}, {operator}", total=n_demos)
+            played: list[bool] = []
 
             def show(result: EpisodeResult) -> None:
-                progress.advance(bar, result.success and not progress.finished)
+                played.append(result.success)
+                said = f"{task}, {operator}: {sum(played)} of {len(played)} episodes succeeded"
+                progress.update(bar, description=said, completed=min(sum(played), n_demos))
 
             for result in collect_episodes(make_agent(pool.obs_dims), pool, states, n_demos, show):
                 (lengths if result.success else failures).append(result.length)
@@ -121,6 +124,7 @@ def _scripted(task: str, style: Literal["proficient", "mixed"]) -> "tuple[EnvSpe
 def _adapted(task: str, dataset: Path, filter_key: str | None, demos: str | None) -> "tuple[EnvSpec, MakeAgent]":
     from common.controllers import motion_units
     from common.errors import UserError
+    from datamodules.conventions import check_sparse
     from datamodules.hdf5 import DatasetFile, warn_of_clipping
     from envs.messages import EnvSpec
     from envs.tasks import find_task, object_pose_begin, resolve_env_args, task_of
@@ -145,6 +149,7 @@ def _adapted(task: str, dataset: Path, filter_key: str | None, demos: str | None
         names = file.names(filter_key) if demos is None else file.numbered(demos)
         demonstrations = {name: file.read(name, OBSERVED, fields=("rewards",)) for name in names}
     warn_of_clipping(dataset, demonstrations.values())
+    check_sparse(dataset, env_args, (each.rewards for each in demonstrations.values()))
     # Pieces have no rewards, and may succeed all the same.
     usable = {name: each for name, each in demonstrations.items() if not each.rewards.size or (each.rewards > 0).any()}
     if failed := len(demonstrations) - len(usable):

@@ -30,6 +30,19 @@ def are_shaped(env_args: dict[str, Any] | None, rewards: Iterable[np.ndarray]) -
     return len({value for array in rewards for value in np.unique(array[array > 0]).tolist()}) > 1
 
 
+def check_sparse(path: Path, env_args: dict[str, Any] | None, rewards: Iterable[np.ndarray]) -> None:
+    """Refuse a file whose rewards (T,) are shaped: success cannot be told from them.
+
+    Raises:
+        UserError: they are.
+    """
+    if are_shaped(env_args, rewards):
+        raise UserError(
+            f"data set {path}: its rewards are shaped (they also pay for coming nearer), so that a reward above 0 does "
+            "not mark success. Expected sparse rewards: `convert` makes them from the file's simulator states."
+        )
+
+
 def check_alike(
     path: Path, env_args: dict[str, Any] | None, other: object, other_env_args: dict[str, Any] | None
 ) -> None:
@@ -44,8 +57,8 @@ def check_alike(
         if are_absolute(env_args) != are_absolute(other_env_args):
             silent, poses = (path, other) if env_args is None else (other, path)
             raise UserError(
-                f"{silent} has no env_args, and the actions of {poses} are target poses: copy that attribute of 'data' "
-                "from it, if they are of one kind"
+                f"{silent} has no env_args, and the actions of {poses} are target poses: if its own are too, give it "
+                "that attribute of 'data' from a file of the same recording"
             )
         return
     expected = _compared(other_env_args)

@@ -15,7 +15,7 @@ import torch
 from rich.progress import track
 
 from common.errors import UserError
-from datamodules.conventions import are_shaped, check_alike
+from datamodules.conventions import check_alike, check_sparse
 from datamodules.demonstrations import Demonstration
 from datamodules.hdf5 import DatasetFile, load_arrays
 from dsrl.noise_space import NoiseScale, RewardKind, chunk_reward
@@ -98,11 +98,7 @@ def _of_file(
         )
     if policys is not None:
         check_alike(path, env_args, "the policy", policys)
-    if are_shaped(env_args, (demo.rewards for demo in demos)):
-        raise UserError(
-            f"data set {path}: its rewards are shaped (they also pay for coming nearer), so that a reward above 0 does "
-            "not mark success. Expected sparse rewards: `convert` makes them from the file's simulator states."
-        )
+    check_sparse(path, env_args, (demo.rewards for demo in demos))
     offsets = range(chunk_shape[0] if every_offset else 1)
     succeeded = [demo for demo in demos if (demo.rewards > 0).any()]
     if 0 < len(succeeded) < len(demos):

@@ -50,12 +50,14 @@ class Record:
             known its seconds and exit status.
         finished: the command succeeded.
         configs: SHA-256 of the configs that the line names, as they were at the first attempt.
+        foreign: what stands where the run is to write was there before its first attempt, and still is.
     """
 
     line: str
     starts: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
     configs: dict[str, str] = field(default_factory=dict)
+    foreign: bool = False
 
     @property
     def seconds(self) -> float:
@@ -99,14 +101,14 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
     if is_finished(run):
         return
     run.folder.mkdir(parents=True, exist_ok=True)
-    record = read_record(run.folder) or Record(run.line, configs=config_hashes(run))
+    record = read_record(run.folder) or Record(run.line, configs=config_hashes(run), foreign=True)
+    record.foreign &= run.product.is_file()
     log = run.folder / LOG
     if record.starts and "seconds" not in record.starts[-1]:  # the worker was killed, and could not say
         begun = datetime.fromisoformat(record.starts[-1]["begun"]).timestamp()
         record.starts[-1]["seconds"] = max(0.0, log.stat().st_mtime - begun) if log.is_file() else 0.0
     words = [*run.words, *(["--resume"] if has_state(run) else [])]
-    # What is there may be its own, of what was made anew since; a refused start made nothing.
-    if run.command == "collect" and any(start.get("status") != MISTAKE for start in record.starts):
+    if run.command == "collect" and not record.foreign:  # its own, of what was made anew since
         words.append("--overwrite")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     resumed = "--resume" in words

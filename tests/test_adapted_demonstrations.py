@@ -223,6 +223,9 @@ def test_what_cannot_be_adapted_is_refused(few: dict[str, Path], tmp_path: Path)
     failed = [replace(demonstration, rewards=np.zeros(len(demonstration))) for demonstration in lift]
     with pytest.raises(UserError, match="none of these demonstrations succeeds"):
         collect("lift", 1, output, written("failed.hdf5", failed))
+    nearer = [replace(demonstration, rewards=np.linspace(0.01, 0.3, len(demonstration))) for demonstration in lift]
+    with pytest.raises(UserError, match="its rewards are shaped"):
+        collect("lift", 1, output, written("shaped.hdf5", nearer))
     before = few["lift"].read_bytes()
     with pytest.raises(UserError, match="choose another file"):
         collect("lift", 1, few["lift"], few["lift"])

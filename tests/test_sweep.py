@@ -475,6 +475,8 @@ def test_data_are_made_anew_where_they_are_the_runs_own(tmp_path: Path) -> None:
         with pytest.raises(RunRefusedError):
             attempt(planned, str(tmp_path), None)
         assert data.read_text() == "somebody's"
+        record = planned.folder / "run.json"  # as a start leaves it that was killed before it looked
+        record.write_text(json.dumps({**json.loads(record.read_text()), "starts": [{"begun": "2026-01-01T00:00:00"}]}))
     data.unlink()
     for _ in range(2):
         attempt(planned, str(tmp_path), None)
