@@ -10,17 +10,21 @@ baseline of each seed; both are means over the seeds of the first learner.
 
 import argparse
 import csv
+import itertools
+import math
 import statistics
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.files import atomic_path
 
+COLUMNS = 4
 PANELS = (("success", "mean_success", "success"), ("mean_length", "mean_length", "length"))
 Row = dict[str, str]
 
@@ -64,22 +68,27 @@ def draw_column(
         for rows, style, label in ((first, "--", "base by itself"), (best, ":", "best baseline")):
             level = statistics.mean(float(row[measure]) for row in rows)
             panel.axhline(level, color="black", linestyle=style, linewidth=1, label=label)
-        panel.set(xlabel="env steps, warm start and copies included", ylabel=title)
+        panel.set(ylabel=title)
         panel.locator_params(axis="x", nbins=5)
         panel.grid(alpha=0.3)
     axes[0].set(ylim=(None, 1.01))
+    axes[-1].set(xlabel="env steps, warm start and copies included")
     axes[0].legend(fontsize="small", loc="lower right")
 
 
 def draw(results: Path, groups: Path) -> Figure:
-    """One column of panels per base."""
+    """One column of panels per base, ``COLUMNS`` of them beside one another."""
     bases: dict[str, dict[str, Any]] = yaml.safe_load(groups.read_text())
     curves, judged = read_rows(results / "dsrl_curves.csv"), read_rows(results / "dsrl.csv")
-    figure = Figure(figsize=(4 * len(bases), 6), layout="constrained")
-    panels = figure.subplots(len(PANELS), len(bases), squeeze=False)
-    for i, (title, group) in enumerate(bases.items()):
-        draw_column(list(panels[:, i]), group, curves, judged)
-        panels[0, i].set(title=title)
+    bands = math.ceil(len(bases) / COLUMNS)
+    figure = Figure(figsize=(4 * COLUMNS, 5.5 * bands), layout="constrained")
+    panels = figure.subplots(bands * len(PANELS), COLUMNS, squeeze=False)
+    columns = [list(band[:, i]) for band in np.split(panels, bands) for i in range(COLUMNS)]
+    for column, (title, group) in zip(columns, bases.items(), strict=False):
+        draw_column(column, group, curves, judged)
+        column[0].set(title=title)
+    for unused in itertools.chain(*columns[len(bases) :]):
+        unused.set_axis_off()
     return figure
 
 

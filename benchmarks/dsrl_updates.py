@@ -98,7 +98,10 @@ def compare(
     device: str,
     compile_losses: Compilation = "off",
 ) -> dict[str, Any]:
-    """Alternating rounds of ``updates`` updates each; ratio of times with its spread."""
+    """Alternating rounds of ``updates`` updates each; ratio of times with its spread.
+
+    On several CPU threads the learner takes part with one, too.
+    """
     models: dict[str, Any] = {
         "stock": make_stock(23, 28, hidden, "auto", device, n_critics=n_critics),
         "fast": make_fast(23, 28, hidden, "auto", device, compile_losses, n_critics),
@@ -106,24 +109,34 @@ def compare(
     for model in models.values():
         fill(model.replay_buffer, 2_000)
         model.train(gradient_steps=10, batch_size=batch_size)
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+    threads = torch.get_num_threads()
+    again = [("fast", 1)] if threads > 1 and device == "cpu" else []
+    turns = [("stock", threads), ("fast", threads), *again]
+    seconds: dict[tuple[str, int], list[float]] = {turn: [] for turn in turns}
     for _ in range(rounds):
-        for name, model in models.items():
+        for name, n in turns:
+            torch.set_num_threads(n)
+            models[name].train(gradient_steps=2, batch_size=batch_size)  # the threads are there now
             begin = time.perf_counter()
-            model.train(gradient_steps=updates, batch_size=batch_size)
+            models[name].train(gradient_steps=updates, batch_size=batch_size)
             if device != "cpu":
                 torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - begin)
-    ratios = np.array(seconds["stock"]) / np.array(seconds["fast"])
+            seconds[name, n].append(time.perf_counter() - begin)
+    torch.set_num_threads(threads)
+    stock, fast, one_thread = (np.array(seconds[turn]) for turn in (turns[0], turns[1], turns[-1]))
+    ratios, to_one_thread = stock / fast, one_thread / fast
     return {
         "hidden": hidden,
         "n_critics": n_critics,
         "batch_size": batch_size,
         "device": device,
         "compile_losses": compile_losses,
-        "threads": torch.get_num_threads(),
-        "stock_updates_per_s": updates / float(np.median(seconds["stock"])),
-        "fast_updates_per_s": updates / float(np.median(seconds["fast"])),
+        "threads": threads,
+        "stock_updates_per_s": updates / float(np.median(stock)),
+        "fast_updates_per_s": updates / float(np.median(fast)),
+        "to_one_thread_median": float(np.median(to_one_thread)),
+        "to_one_thread_min": float(to_one_thread.min()),
+        "to_one_thread_max": float(to_one_thread.max()),
         "ratio_median": float(np.median(ratios)),
         "ratio_min": float(ratios.min()),
         "ratio_max": float(ratios.max()),

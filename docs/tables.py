@@ -196,6 +196,7 @@ GOALS = (
     ("Lift's pieces, cloned", ".99", ["residual, pieces, REPORT: lift"]),
     ("Can's pieces, cloned", ".90", ["residual, pieces, REPORT: can"]),
     ("Square ph, steered", ".97 within 100,000 env steps", _seeds("square-human-ensemble-70k_prior", 47, 48, 49)),
+    ("Square, 50 of ph, steered", ".97 within 100,000", _seeds("square-human-ensemble-50_prior", 81, 82, 83)),
     ("Lift's pieces, steered", ".99 within 100,000", _seeds("lift-human-ensemble_prior", 53, 54, 55)),
     ("Can's pieces, steered", ".97 within 100,000", _seeds("can-human-ensemble-adapted60_prior", 70, 71, 72)),
     ("Lift, 4 scripted, steered", "lower bound .98 within 15,000", _seeds("lift15_prior", 21, 22, 23)),
@@ -223,7 +224,7 @@ def _steered_ensembles(task: str) -> str:
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
         [chosen] = _selected(own)
-        said = {"-few": "`human_few.yaml`", "-adapted60": "60 copies", "-adapted": "with copies"}
+        said = {"-50": "of 50", "-few": "`human_few.yaml`", "-adapted60": "60 copies", "-adapted": "with copies"}
         recipe = next((f" ({words})" for part, words in said.items() if part in run), "")
         name = f"{base['training_seed']}{recipe}"
         lengths = [f"{float(row['mean_length']):.0f}" for row in (best, chosen)]
