@@ -1,4 +1,4 @@
-"""Networks that were screened on human demonstrations and are not this project's own (docs/results.md).
+"""Networks that were screened on human demonstrations and are not this project's own (docs/tried.md).
 
 python cli.py fit ... --model.network.class_path benchmarks.screened_networks.SmallUNet
 python cli.py evaluate ... --network_module benchmarks.screened_networks

@@ -219,7 +219,8 @@ def steered_can_pieces() -> str:
 
 def _steered_ensembles(task: str) -> str:
     found = []
-    for run in sorted({row["run"] for row in rows("dsrl.csv") if row["run"].startswith(f"{task}-human-ensemble")}):
+    runs = {row["run"] for row in rows("dsrl.csv") if row["run"].startswith(f"{task}-human-ensemble")}
+    for run in sorted(runs, key=lambda run: ("-50" in run, run)):
         own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
