@@ -94,7 +94,7 @@ def collect(
 
             def show(result: EpisodeResult) -> None:
                 played.append(result.success)
-                said = f"{task}, {operator}: {sum(played)} of {len(played)} episodes succeeded"
+                said = f"{task}, {operator}, {sum(played) / len(played):.0%} succeed"
                 progress.update(bar, description=said, completed=min(sum(played), n_demos))
 
             for result in collect_episodes(make_agent(pool.obs_dims), pool, states, n_demos, show):

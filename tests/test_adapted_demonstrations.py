@@ -58,7 +58,7 @@ def test_a_few_make_many_that_replay(
     path = tmp_path / "many.hdf5"
     with worker_threads():
         collect(task, 8, path, few[task], filter_key="train", seed=3, n_envs=4)  # type: ignore[arg-type]
-    words = capsys.readouterr().out.split()
+    words = capsys.readouterr().out.partition("wrote ")[2].split()
     tried = int(words[words.index("episodes") - 1])
     assert 8 / tried >= AT_LEAST[task]
     horizon = max(map(len, read(few[task], "train"))) + adaptation.LONGER  # which every failure plays to
