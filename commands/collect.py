@@ -46,6 +46,7 @@ def collect(
         n_envs: simulations to run in parallel (default: eight per CPU, at most 32).
         overwrite: replace the output, if it is there.
     """
+    from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress
 
     from commands.first_words import say_train
@@ -72,7 +73,9 @@ def collect(
     if dataset is not None and dataset.resolve() == output.resolve():
         raise UserError(f"--output is the --dataset itself, {output}: choose another file.")
     if output.is_file() and not overwrite:
-        raise UserError(f"{output} is there already: name another --output, or replace it by --overwrite.")
+        raise UserError(
+            f"{output} is there already: name another --output, move it away, or replace it by --overwrite."
+        )
     if dataset is None:
         style = style or "proficient"
         operator = f"scripted expert, {style}"
@@ -89,13 +92,14 @@ def collect(
         """Start simulating only once the output is known to be writable."""
         columns = (*Progress.get_default_columns(), MofNCompleteColumn())
         with EnvPool(spec, n_envs) as pool, Progress(*columns) as progress:
-            bar = progress.add_task(f"{task}, {operator}", total=n_demos)
+            said = escape(f"{task}, {operator}")  # of brackets in a file's name
+            bar = progress.add_task(said, total=n_demos)
             played: list[bool] = []
 
             def show(result: EpisodeResult) -> None:
                 played.append(result.success)
-                said = f"{task}, {operator}, {sum(played) / len(played):.0%} succeed"
-                progress.update(bar, description=said, completed=min(sum(played), n_demos))
+                share = f"{sum(played) / len(played):.0%} succeed"
+                progress.update(bar, description=f"{said}, {share}", completed=min(sum(played), n_demos))
 
             for result in collect_episodes(make_agent(pool.obs_dims), pool, states, n_demos, show):
                 (lengths if result.success else failures).append(result.length)
@@ -153,7 +157,8 @@ def _adapted(task: str, dataset: Path, filter_key: str | None, demos: str | None
     # Pieces have no rewards, and may succeed all the same.
     usable = {name: each for name, each in demonstrations.items() if not each.rewards.size or (each.rewards > 0).any()}
     if failed := len(demonstrations) - len(usable):
-        print(f"{dataset}: {failed} of {len(demonstrations)} demonstrations have no reward, and are left out.")
+        named = f"{failed} of {len(demonstrations)} demonstrations"
+        print(f"{dataset}: {named} fail (no reward is above 0), and are left out.")
     if not usable:
         raise UserError(f"{dataset}: none of these demonstrations succeeds, so there is nothing to play again.")
     sources = []

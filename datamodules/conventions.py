@@ -23,11 +23,12 @@ def held_components(env_args: dict[str, Any] | None, action_dim: int) -> tuple[b
 def are_shaped(env_args: dict[str, Any] | None, rewards: Iterable[np.ndarray]) -> bool:
     """Whether a file's rewards also pay for coming nearer, so that a reward above 0 does not mark success.
 
-    ``reward_shaping`` says so; where it is silent, sparse rewards are told by having one value above 0.
+    They are where ``env_args`` say ``reward_shaping``, or where rewards above 0 differ: sparse ones have one value
+    there. A file without rewards has none that are shaped.
     """
-    if (env_args or {}).get("env_kwargs", {}).get("reward_shaping") is True:
-        return True
-    return len({value for array in rewards for value in np.unique(array[array > 0]).tolist()}) > 1
+    arrays = [array for array in rewards if array.size]
+    above = {value for array in arrays for value in np.unique(array[array > 0]).tolist()}
+    return bool(arrays) and (len(above) > 1 or (env_args or {}).get("env_kwargs", {}).get("reward_shaping") is True)
 
 
 def check_sparse(path: Path, env_args: dict[str, Any] | None, rewards: Iterable[np.ndarray]) -> None:
@@ -38,26 +39,24 @@ def check_sparse(path: Path, env_args: dict[str, Any] | None, rewards: Iterable[
     """
     if are_shaped(env_args, rewards):
         raise UserError(
-            f"data set {path}: its rewards are shaped (they also pay for coming nearer), so that a reward above 0 does "
-            "not mark success. Expected sparse rewards: `convert` makes them from the file's simulator states."
+            f"data set {path}: its rewards are shaped (they also pay for coming nearer: env_args say reward_shaping, "
+            "or those above 0 differ), so that a reward above 0 does not mark success. Expected sparse rewards: "
+            "`convert` makes them from the file's simulator states."
         )
 
 
-def check_alike(
-    path: Path, env_args: dict[str, Any] | None, other: object, other_env_args: dict[str, Any] | None
-) -> None:
+def check_alike(path: Path, env_args: dict[str, Any] | None, other: object, other_env_args: dict[str, Any]) -> None:
     """Refuse a file whose task, simulator or controller is not that of ``other``, a file or a policy.
 
-    Where one of the two has no ``env_args``, it is taken for the same, of actions that are motions.
+    A file without ``env_args`` is taken for the same, of actions that are motions.
 
     Raises:
-        UserError: they differ, or only one says that its actions are poses.
+        UserError: they differ, or there are none and the other's actions are poses.
     """
-    if env_args is None or other_env_args is None:
-        if are_absolute(env_args) != are_absolute(other_env_args):
-            silent, poses = (path, other) if env_args is None else (other, path)
+    if env_args is None:
+        if are_absolute(other_env_args):
             raise UserError(
-                f"{silent} has no env_args, and the actions of {poses} are target poses: if its own are too, give it "
+                f"{path} has no env_args, and the actions of {other} are target poses: if its own are too, give it "
                 "that attribute of 'data' from a file of the same recording"
             )
         return

@@ -101,7 +101,8 @@ class RobomimicDataModule(LightningDataModule):
         for path, other_dims, other_env_args in zip(self.paths, dims, env_args, strict=True):
             if other_dims != dims[0]:
                 raise UserError(f"{path} has dims {other_dims}, {self.paths[0]} has {dims[0]}: expected the same task")
-            check_alike(path, other_env_args, self.paths[stated], env_args[stated])
+            if (first := env_args[stated]) is not None:
+                check_alike(path, other_env_args, self.paths[stated], first)
         self.obs_dims = {key: dims[0][key] for key in self.obs_keys}
         self.action_dim = dims[0]["actions"]
         self.env_args: dict[str, Any] | None = env_args[stated]

@@ -50,14 +50,14 @@ class Record:
             known its seconds and exit status.
         finished: the command succeeded.
         configs: SHA-256 of the configs that the line names, as they were at the first attempt.
-        foreign: what stands where the run is to write was there before its first attempt, and still is.
+        made: what the run wrote last, as `_state_of` tells it; anything else in its place is somebody's.
     """
 
     line: str
     starts: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
     configs: dict[str, str] = field(default_factory=dict)
-    foreign: bool = False
+    made: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -101,15 +101,14 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
     if is_finished(run):
         return
     run.folder.mkdir(parents=True, exist_ok=True)
-    record = read_record(run.folder) or Record(run.line, configs=config_hashes(run), foreign=True)
-    record.foreign &= run.product.is_file()
+    record = read_record(run.folder) or Record(run.line, configs=config_hashes(run))
     log = run.folder / LOG
     if record.starts and "seconds" not in record.starts[-1]:  # the worker was killed, and could not say
         begun = datetime.fromisoformat(record.starts[-1]["begun"]).timestamp()
         record.starts[-1]["seconds"] = max(0.0, log.stat().st_mtime - begun) if log.is_file() else 0.0
     words = [*run.words, *(["--resume"] if has_state(run) else [])]
-    if run.command == "collect" and not record.foreign:  # its own, of what was made anew since
-        words.append("--overwrite")
+    if run.command == "collect" and record.made is not None and record.made == _state_of(run.product):
+        words.append("--overwrite")  # its own, and what it was made of was made anew
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     resumed = "--resume" in words
     record.starts.append({"begun": now, "host": socket.gethostname(), "worker": os.getpid(), "resumed": resumed})
@@ -124,6 +123,8 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
                 )
             record.starts[-1]["status"] = status
             record.finished = status == 0 and run.product.is_file()
+            if record.finished:
+                record.made = _state_of(run.product)
         finally:
             record.starts[-1]["seconds"] = time.monotonic() - start
             _write(run.folder, record)
@@ -141,6 +142,14 @@ def begin_again(run: PlannedRun) -> None:
     """Take back that ``run`` is finished: what it was made of is made anew."""
     if (record := read_record(run.folder)) is not None and record.finished:
         _write(run.folder, replace(record, finished=False))
+
+
+def _state_of(file: Path) -> str | None:
+    """Tells a file from another that took its place; None where there is none."""
+    if not file.is_file():
+        return None
+    found = file.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def has_state(run: PlannedRun) -> bool:

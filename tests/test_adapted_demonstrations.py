@@ -1,5 +1,6 @@
 """`collect --dataset`: demonstrations of a file, played again from other initial states."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def test_a_few_make_many_that_replay(
     path = tmp_path / "many.hdf5"
     with worker_threads():
         collect(task, 8, path, few[task], filter_key="train", seed=3, n_envs=4)  # type: ignore[arg-type]
-    words = capsys.readouterr().out.partition("wrote ")[2].split()
+    shown, _, said = capsys.readouterr().out.partition("wrote ")
+    assert re.search(rf"{task}\.hdf5, \d+% succeed", shown)
+    words = said.split()
     tried = int(words[words.index("episodes") - 1])
     assert 8 / tried >= AT_LEAST[task]
     horizon = max(map(len, read(few[task], "train"))) + adaptation.LONGER  # which every failure plays to
@@ -249,7 +252,7 @@ def test_only_the_named_demonstrations_that_succeed_are_played(
     write_dataset(tmp_path / "some.hdf5", demos, default_env_args("lift"), {})
     for i, numbers in enumerate(("0,2", "2")):
         collect("lift", 1, tmp_path / f"{i}.hdf5", tmp_path / "some.hdf5", demos=numbers, seed=5, n_envs=1)
-    assert "1 of 2 demonstrations have no reward" in capsys.readouterr().out
+    assert "1 of 2 demonstrations fail (no reward is above 0)" in capsys.readouterr().out
     np.testing.assert_array_equal(read(tmp_path / "0.hdf5")[0].actions, read(tmp_path / "1.hdf5")[0].actions)
 
 

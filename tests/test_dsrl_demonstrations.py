@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from common.errors import UserError
+from datamodules.conventions import check_sparse
 from datamodules.demonstrations import Demonstration, write_dataset
 from dsrl.config import DemonstrationsConfig
 from dsrl.noise_space import NoiseScale
@@ -107,6 +108,10 @@ def test_a_file_without_any_success_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "failed.hdf5", [demonstration(6, None, 1)], {"env_name": "toy"}, {})
     with pytest.raises(UserError, match=r"none of the 1 demonstrations .* reward above 0"):
         read_transitions([tmp_path / "failed.hdf5"], DIMS, CHUNK, "sparse")
+
+
+def test_pieces_without_rewards_are_not_shaped(tmp_path: Path) -> None:
+    check_sparse(tmp_path, {"env_kwargs": {"reward_shaping": True}}, [np.zeros(0), np.zeros(0)])
 
 
 def test_shaped_rewards_are_refused(tmp_path: Path) -> None:

@@ -469,19 +469,25 @@ def test_data_are_made_anew_where_they_are_the_runs_own(tmp_path: Path) -> None:
     data = tmp_path / "data/demonstrations.hdf5"
     words = ("collect", "--task", "lift", "--n_demos", "1", "--n_envs", "1", "--output", str(data))
     planned = PlannedRun("data", "data", words, data.parent, {}, (), 1, 0)
-    data.parent.mkdir()
-    data.write_text("somebody's")
-    for _ in range(2):
+    record = planned.folder / "run.json"
+
+    def refused() -> None:
+        data.write_text("somebody's")
         with pytest.raises(RunRefusedError):
             attempt(planned, str(tmp_path), None)
         assert data.read_text() == "somebody's"
-        record = planned.folder / "run.json"  # as a start leaves it that was killed before it looked
-        record.write_text(json.dumps({**json.loads(record.read_text()), "starts": [{"begun": "2026-01-01T00:00:00"}]}))
+
+    data.parent.mkdir()
+    refused()
+    # As a start leaves it that was killed before it looked.
+    record.write_text(json.dumps({**json.loads(record.read_text()), "starts": [{"begun": "2026-01-01T00:00:00"}]}))
+    refused()
     data.unlink()
     for _ in range(2):
         attempt(planned, str(tmp_path), None)
         assert is_finished(planned)
         begin_again(planned)
+    refused()  # it took the place of the run's own
 
 
 def test_a_run_that_cannot_go_on_says_why_and_what_to_do(cli_server: ForkServer, tmp_path: Path) -> None:
