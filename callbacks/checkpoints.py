@@ -27,7 +27,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     Args:
         dirpath: folder of the checkpoints.
-        keep: how many to keep.
+        keep: how many to keep; -1: all.
     """
 
     def __init__(self, dirpath: str, keep: int = 3) -> None:
@@ -38,6 +38,7 @@ class BestCheckpoint(ModelCheckpoint):
             monitor=METRIC,
             mode="max",
             save_top_k=keep,
+            enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
 
@@ -53,9 +54,9 @@ class BestCheckpoint(ModelCheckpoint):
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a checkpoint with this success rate is kept."""
-        if current is None or self.save_top_k < 1:
+        if current is None or self.save_top_k == 0:
             return False
-        if len(self.best_k_models) < self.save_top_k:
+        if len(self.best_k_models) < self.save_top_k or self.save_top_k == -1:
             return True
         # kth_best_model_path is the first, so the oldest, of the lowest ones.
         return bool(current >= self.best_k_models[self.kth_best_model_path])

@@ -13,19 +13,19 @@ from lightning_modules import DiffusionBC
 class EMA(Callback):
     """Feeds ``DiffusionBC.ema_policy`` after each optimiser step: ema <- d * ema + (1 - d) * weights.
 
+    At update n, d is min(decay, (1 + n) / (10 + n)), so that a short run is not held back by its initial weights (the
+    schedule of TensorFlow's ExponentialMovingAverage).
+
     A network's buffers, such as a batch norm's running statistics, are copied as they are.
 
     Args:
         decay: d, once warmed up.
-        warmup: use min(decay, (1 + n) / (10 + n)) at update n, so that a short run is not held back by its
-            initial weights (the schedule of TensorFlow's ExponentialMovingAverage).
     """
 
-    def __init__(self, decay: float = 0.995, warmup: bool = True) -> None:
+    def __init__(self, decay: float = 0.995) -> None:
         if not 0 <= decay < 1:
             raise UserError(f"ema.decay is {decay}: expected 0 or more, below 1")
         self.decay = decay
-        self.warmup = warmup
         self._updates = 0
         self._step = -1
         self._averages: list[Tensor] = []
@@ -51,7 +51,7 @@ class EMA(Callback):
             return
         assert isinstance(pl_module, DiffusionBC)
         self._step = trainer.global_step
-        decay = min(self.decay, (1 + self._updates) / (10 + self._updates)) if self.warmup else self.decay
+        decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
         torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
         for average, buffer in self._buffers:
             average.copy_(buffer)

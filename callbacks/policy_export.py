@@ -10,6 +10,8 @@ from callbacks.lookup import find
 from lightning_modules import DiffusionBC
 from policies import load_policy
 
+POLICY_FILE = "policy.safetensors"
+
 log = logging.getLogger(__name__)
 
 
@@ -21,11 +23,10 @@ class PolicyExport(Callback):
 
     Args:
         dirpath: folder of the checkpoints (linked from ``best``).
-        filename: name of the file.
     """
 
-    def __init__(self, dirpath: str, filename: str = "policy.safetensors") -> None:
-        self.path = Path(dirpath) / filename
+    def __init__(self, dirpath: str) -> None:
+        self.path = Path(dirpath) / POLICY_FILE
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DiffusionBC)

@@ -12,14 +12,10 @@ class RunProgress(ProgressBar):
     """Optimiser steps of the run, with losses, success rate, steps/s and the time left.
 
     Lightning's own bars start anew at every epoch, and an epoch of low-dim data takes a second.
-
-    Args:
-        refresh_seconds: least time between two updates of the line.
     """
 
-    def __init__(self, refresh_seconds: float = 1.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.refresh_seconds = refresh_seconds
         self._enabled = True
         self._bar: tqdm | None = None
 
@@ -36,7 +32,7 @@ class RunProgress(ProgressBar):
             initial=trainer.global_step,
             desc="fit",
             unit="step",
-            mininterval=self.refresh_seconds,
+            mininterval=1.0,
             dynamic_ncols=True,
             disable=not self._enabled or not trainer.is_global_zero,
         )

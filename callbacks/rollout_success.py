@@ -41,7 +41,6 @@ class RolloutSuccess(Callback):
         n_episodes: episodes per rollout, each time from the same initial states.
         n_envs: parallel environments of this rank; null: as many as suit its share of the CPUs.
         horizon: env steps before an episode counts as failed; null: the task's own.
-        ddim_steps: denoising steps; null: the policy's own.
         film_strip: frames of the first episode shown side by side in TensorBoard after each rollout; 0: none. Left out
             with a warning where nothing can render.
     """
@@ -52,14 +51,12 @@ class RolloutSuccess(Callback):
         n_episodes: int = 50,
         n_envs: int | None = None,
         horizon: int | None = None,
-        ddim_steps: int | None = None,
         film_strip: int = 0,
     ) -> None:
         for name, value, least in (
             ("every_n_epochs", every_n_epochs, 0),
             ("n_episodes", n_episodes, 1),
             ("n_envs", n_envs, 1),
-            ("ddim_steps", ddim_steps, 1),
             ("film_strip", film_strip, 0),
         ):
             if value is not None and value < least:
@@ -68,7 +65,6 @@ class RolloutSuccess(Callback):
         self.n_episodes = n_episodes
         self.n_envs = n_envs
         self.horizon = horizon
-        self.ddim_steps = ddim_steps
         self.film_strip = film_strip
         self.step = -1  # optimiser steps of the weights that were rolled out last
         self.seconds = 0.0  # spent on rollouts, until whoever counts them sets it back
@@ -84,9 +80,6 @@ class RolloutSuccess(Callback):
             self._env_spec(pl_module)
         if not rolls_out:
             return
-        most = spec.diffusion.num_train_timesteps
-        if self.ddim_steps is not None and self.ddim_steps > most:
-            raise UserError(f"rollout.ddim_steps is {self.ddim_steps}: expected 1 to {most}, the policy's own steps")
         if stage == "fit":  # hours may lie before its first rollout; the others load their checkpoint, then roll out
             self._open(trainer, pl_module)
 
@@ -138,7 +131,7 @@ class RolloutSuccess(Callback):
         begun = time.perf_counter()
         pool = self._open(trainer, pl_module)
         policy = pl_module.inference_policy
-        agent = DiffusionAgent(policy, ddim_steps=self.ddim_steps)
+        agent = DiffusionAgent(policy)
         mine = range(trainer.global_rank, self.n_episodes, trainer.world_size)
         results = run_episodes(agent, pool, seed, mine)
         metrics = {

@@ -39,7 +39,8 @@ class RunMetrics(Checkpoint):
         assert last_checkpoint is not None
         folder = last_checkpoint.path.parent
         self._path = folder / FILE
-        rows = read_rows(self._path) if trainer.ckpt_path and Path(trainer.ckpt_path).parent == folder else []
+        goes_on = trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve().parent == folder.resolve()
+        rows = read_rows(self._path) if goes_on else []
         kept = [row for row in rows if row["step"] <= trainer.global_step]
         with atomic_path(self._path) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in kept))

@@ -76,7 +76,7 @@ def steer(
         config: the settings of the run.
         bc_checkpoint: exported policy (.safetensors) or Lightning checkpoint (.ckpt, its EMA weights).
         output: folder of the run; checkpoints/dsrl/TASK by default.
-        resume: go on from the last saved state in the folder.
+        resume: go on from the last saved state in the folder; begin where there is none yet.
         device: cpu, cuda, or auto.
         network_module: module of the checkpoint's network, where that is not one of this project's.
         log_formats: formats of stable-baselines3's logger beside metrics.csv and the terminal: tensorboard, which is
@@ -110,6 +110,9 @@ def steer(
         state = folder / "sac_last.zip"
         if not resume and state.exists():
             raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
+        if resume and not state.exists():
+            print(f"--resume: there is no {state} yet, so the run begins")
+            resume = False
         # What is not given is as it was when the run began, wherever it is resumed.
         begun = read_steering(state).config.env if state.exists() else EnvConfig(available_cpus(), env_spec.horizon)
         env = dataclasses.replace(
@@ -117,7 +120,8 @@ def steer(
             n_envs=config.env.n_envs or begun.n_envs,
             horizon=config.env.horizon or begun.horizon,
         )
-        config = dataclasses.replace(config, task=name, env=env)
+        steps = config.ddim_steps or policy.spec.diffusion.ddim_steps
+        config = dataclasses.replace(config, task=name, env=env, ddim_steps=steps)
         env_spec = dataclasses.replace(env_spec, horizon=env.horizon or env_spec.horizon)
         judged = config.evaluation
         at_once = max(judged.episodes, judged.report_episodes, judged.constant_candidates)

@@ -5,13 +5,16 @@ from pathlib import Path
 from common.errors import UserError
 
 
-def report(run: list[Path], output: Path = Path("report.html"), videos: int = 0) -> None:
+def report(
+    run: list[Path], output: Path = Path("report.html"), videos: int = 0, network_module: str | None = None
+) -> None:
     """Write one self-contained page about runs of `dsrl` or `fit` or results files of `evaluate`, side by side.
 
     Args:
         run: folders of runs, or results files (.json).
         output: page to write (.html).
         videos: episodes of each run to record first, base and steered side by side; 0: those that its folder holds.
+        network_module: for videos, the module of the runs' network, where that is not one of this project's.
     """
     from reports.page import write_run_page
 
@@ -23,7 +26,7 @@ def report(run: list[Path], output: Path = Path("report.html"), videos: int = 0)
         from commands.run_videos import record_run
 
         for path in run:
-            record_run(path, videos)
+            record_run(path, videos, network_module)
     write_run_page(run, output)
     say_written(output)
 

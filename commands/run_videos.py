@@ -6,10 +6,12 @@ from typing import Any
 
 import yaml
 
+from callbacks.policy_export import POLICY_FILE
 from commands.record import play, summary
 from commands.simulation import players
 from common.errors import UserError
 from envs.pool import EnvPool
+from envs.tasks import TASKS
 from reports.run_files import Run, read_run, video_folder
 from rollouts.recording import write_video
 from rollouts.simulation import check_fits
@@ -17,10 +19,15 @@ from rollouts.simulation import check_fits
 SIZE = 384  # pixels of a picture: two of them side by side, several in a page
 
 
-def record_run(path: Path, n: int) -> list[Path]:
+def record_run(path: Path, n: int, network_module: str | None = None) -> list[Path]:
     """Record ``n`` episodes of a run into its folder of videos, base and steered side by side where it has both.
 
     Of a run that was judged they are episodes of that evaluation, of each way in which they may end in turn.
+
+    Args:
+        path: of the run, or of its results.
+        n: how many.
+        network_module: module of its network, where that is not one of this project's.
 
     Raises:
         UserError: the run's policy is not where its files say, or nothing here can render.
@@ -29,7 +36,10 @@ def record_run(path: Path, n: int) -> list[Path]:
     seed, played = _source(run)
     if not played["checkpoint"].is_file():
         raise UserError(f"--videos: {path} names the policy {played['checkpoint']}, which is not there")
-    policy, agents, _, task, env_spec = players(**played, task=run.task, render_size=(SIZE, SIZE))
+    named = run.task if run.task in TASKS else None  # of an environment of one's own, the policy's env_args say all
+    policy, agents, _, task, env_spec = players(
+        **played, task=named, network_module=network_module, render_size=(SIZE, SIZE)
+    )
     written = []
     with EnvPool(env_spec, n_envs=1) as pool:
         check_fits(policy.spec, pool)
@@ -69,7 +79,5 @@ def _source(run: Run) -> tuple[int, dict[str, Any]]:
     if run.kind == "dsrl":
         judged = run.path / "report.json"
         seed = json.loads(judged.read_text())["seed"] if judged.is_file() else config["seed"]
-        network = config.get("network_module")
-        base = Path(config["bc_checkpoint"])
-        return seed, {"checkpoint": base, "sac": run.path / "sac_best.zip", "network_module": network}
-    return 0, {"checkpoint": run.path / config["export"]["filename"], "horizon": config["rollout"]["horizon"]}
+        return seed, {"checkpoint": Path(config["bc_checkpoint"]), "sac": run.path / "sac_best.zip"}
+    return 0, {"checkpoint": run.path / POLICY_FILE, "horizon": config["rollout"]["horizon"]}

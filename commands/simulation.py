@@ -34,7 +34,7 @@ def steps_of(policy: DiffusionPolicy, sac: Path | None, ddim_steps: int | None) 
     if ddim_steps is None and sac is not None:
         ddim_steps = _trained_with(sac).ddim_steps
         limit = policy.spec.diffusion.num_train_timesteps
-        if not 1 <= ddim_steps <= limit:
+        if ddim_steps is not None and not 1 <= ddim_steps <= limit:
             raise UserError(f"{sac} says it was trained with {ddim_steps} denoising steps, the checkpoint has {limit}")
     return ddim_steps or policy.spec.diffusion.ddim_steps
 

@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from callbacks.checkpoint_io import SafeCheckpointIO
 from callbacks.checkpoints import BEST_FILES, BestCheckpoint, LastCheckpoint
@@ -25,7 +25,7 @@ from callbacks.early_stopping import check_early_stopping
 from callbacks.ema import EMA
 from callbacks.hyperparameters import log_outcome, log_settings
 from callbacks.non_finite import StopOnNonFinite
-from callbacks.policy_export import PolicyExport
+from callbacks.policy_export import POLICY_FILE, PolicyExport
 from callbacks.predictions import PredictionFile
 from callbacks.progress import RunProgress
 from callbacks.rollout_success import RolloutSuccess
@@ -53,7 +53,6 @@ CALLBACKS: dict[str, type[Callback]] = {
     "last": LastCheckpoint,
     "export": PolicyExport,
     "predictions": PredictionFile,
-    "progress": RunProgress,
 }
 
 # Weights stay whole on each rank; processes are started anew, as `spawn`, `fork` and `notebook` do not.
@@ -116,7 +115,10 @@ class SaveRunConfig(SaveConfigCallback):
         config.ckpt_path, config.overwrite = None, False
         folder = Path(config.best.dirpath)
         written = self.parser.dump(config, skip_none=False)
-        with atomic_path(folder / self.config_filename) as partial:
+        path = folder / self.config_filename
+        if self.config.ckpt_path is not None and path.is_file():
+            _say_changed(yaml.safe_load(path.read_text()), yaml.safe_load(written))
+        with atomic_path(path) as partial:
             partial.write_text(written)
         default = self.parser.dump(self.parser.get_defaults(), skip_none=False, skip_validation=True)
         resolved = yaml.safe_load(written)
@@ -128,6 +130,14 @@ class SaveRunConfig(SaveConfigCallback):
             if value is not None and not name.startswith(("trainer.logger", "trainer.callbacks"))
         }
         log_settings(trainer, self.settings)
+
+
+def _say_changed(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """What a run goes on with that its folder did not say so far; what may not be changed has been refused by now."""
+    old = flat(before)
+    changed = [f"{name} {value!r} (so far {old.get(name)!r})" for name, value in changed_settings(now, before).items()]
+    if changed:
+        rank_zero_info(f"--resume goes on with other settings: {', '.join(changed)}")
 
 
 class TrainCLI(LightningCLI):
@@ -191,8 +201,8 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         given = self.config_init[self.config.subcommand].trainer
-        if given.enable_progress_bar is False:
-            self.options.callback_keys.remove("progress")
+        if given.enable_progress_bar is not False:
+            self.trainer_defaults["callbacks"] = [*self.trainer_defaults["callbacks"], RunProgress()]
         asked = given.accelerator
         meant = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
         kwargs["accelerator"] = meant.get(asked, asked)
@@ -240,7 +250,7 @@ def _checkpoint_to_load(command: str, given: str | None, folder: Path) -> str | 
 def files_of_run(config: Namespace) -> list[Path]:
     """What a run has left in the folder that it would write to: checkpoints and the exported policy."""
     folder = Path(config.best.dirpath)
-    there = (folder / name for name in ("last.ckpt", config.export.filename))
+    there = (folder / name for name in ("last.ckpt", POLICY_FILE))
     return [path for path in (*there, *sorted(folder.glob(BEST_FILES))) if path.is_file()]
 
 
@@ -325,7 +335,7 @@ def _say_next(cli: TrainCLI) -> None:
     if cli.config.subcommand == "fit":
         if config.report and (Path(config.best.dirpath) / METRICS).is_file():
             _write_page(Path(config.best.dirpath))
-        say_next("judge it", "evaluate", "--checkpoint", Path(config.best.dirpath) / config.export.filename)
+        say_next("judge it", "evaluate", "--checkpoint", Path(config.best.dirpath) / POLICY_FILE)
     elif cli.config.subcommand == "predict":
         print(f"next, read it in Python: numpy.load({config.predictions.output!r}): obs, demonstrated, predicted")
     else:
@@ -367,6 +377,8 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     # A small data set has fewer batches per epoch than lie between two entries of the log, which counts over epochs.
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
+    # An overfit run draws from all chunks by itself: no sampler of Lightning's to replace.
+    warnings.filterwarnings("ignore", "You requested to overfit but enabled .* dataloader shuffling")
     # The front door has the words of the line already.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     # Reports are output; stderr is for warnings and mistakes.

@@ -106,7 +106,7 @@ class DSRLConfig:
     Args:
         task: lift, can, square, tool_hang or transport; the checkpoint's own by default.
         action_magnitude: bound of every component of the noise. For a prior learner three or more times its scale.
-        ddim_steps: denoising steps per chunk.
+        ddim_steps: denoising steps per chunk; null: the policy's own.
         initial_steps: env steps of the warm start, played by the frozen policy.
         train_steps: env steps after it.
         utd: updates per chunk.
@@ -123,7 +123,7 @@ class DSRLConfig:
 
     task: str | None = None
     action_magnitude: PositiveFloat = 3.0
-    ddim_steps: PositiveInt = 10
+    ddim_steps: PositiveInt | None = None
     initial_steps: PositiveInt = 10_000
     train_steps: NonNegativeInt = 100_000
     utd: PositiveInt = 5
@@ -135,6 +135,11 @@ class DSRLConfig:
     evaluation: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
+        if type(self.learner) is not (its := learner_named(self.learner.algorithm).config_type):
+            raise UserError(
+                f"--learner.algorithm is {self.learner.algorithm}, with the settings of another: expected "
+                f"{its.__name__}, found {type(self.learner).__name__}. On a command line --learner.algorithm names it."
+            )
         self.learner.check(self)
 
     def to_dict(self) -> dict[str, Any]:

@@ -258,10 +258,8 @@ class Trainer:
         """Go on from the archive at ``path``.
 
         Raises:
-            UserError: no state, a damaged one, one of other settings, of another base policy or other demonstrations.
+            UserError: a damaged state, one of other settings, of another base policy or other demonstrations.
         """
-        if not path.is_file():
-            raise UserError(f"--resume: {path} does not exist. Start the run without --resume, or name its --output.")
         steering = read_steering(path)
         check_fits(steering, self.policy, path)
         _check_same_run(steering.config, self.config, path)

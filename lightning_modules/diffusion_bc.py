@@ -53,7 +53,7 @@ class DiffusionBC(LightningModule):
         action_dim: size of one action (linked from the data).
         pred_horizon: actions per chunk (linked from the data).
         env_args: Robomimic's description of the environment (linked from the data).
-        task: "lift", "can", "square" or None (linked from the data).
+        task: short name of one of this project's tasks, or None (linked from the data).
         data_sha256: fingerprint of the data (linked from the data).
         quaternions: where unit quaternions begin in the flat observation (linked from the data).
         rotations: how the network gets them: as stored, or as two rows of the rotation matrix, which have no sign to

@@ -11,8 +11,9 @@ from torch.nn import functional
 class NoiseNetwork(nn.Module):
     """Base class of everything that may be named as a policy's network.
 
-    Subclasses take ``obs_dim``, ``action_dim`` and ``pred_horizon`` first, then options of their own, which must be
-    plain JSON values because they are stored in checkpoints.
+    Subclasses take ``obs_dim``, ``action_dim``, ``pred_horizon`` and ``num_train_timesteps`` first, then options of
+    their own, which must be plain JSON values because they are stored in checkpoints. ``obs_dim`` counts what the
+    network sees, with 6D rotations two more for each quaternion.
     """
 
     def forward(self, noisy_actions: Tensor, timestep: Tensor, obs: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ MIN_RANGE = 1e-4
 class MinMaxNormalizer(nn.Module):
     """Maps [low, high] of the data to [-1, 1] in each entry; a constant entry maps to 0.
 
-    Until ``fit`` has been called it is the identity on [-1, 1].
+    Until ``set_range`` has been called it is the identity on [-1, 1].
 
     Args:
         shape: shape of one sample.
@@ -26,12 +26,8 @@ class MinMaxNormalizer(nn.Module):
         self.register_buffer("low", -torch.ones(*shape))
         self.register_buffer("high", torch.ones(*shape))
 
-    def fit(self, samples: Tensor) -> None:
-        """Take the range from ``samples`` (N, *shape)."""
-        self.set_range(samples.amin(0), samples.amax(0))
-
     def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Set the range; entries narrower than ``MIN_RANGE`` are widened to 1 around their middle."""
+        """Take the data's range, (*shape) each; entries narrower than ``MIN_RANGE`` become 2 wide."""
         constant = high - low < MIN_RANGE
         middle = (low + high) / 2
         self.low.copy_(torch.where(constant, middle - 1, low))

@@ -111,7 +111,7 @@ class PolicySpec:
         network: the noise network.
         diffusion: the diffusion process.
         env_args: Robomimic's description of the environment, None where the data had none.
-        task: "lift", "can", "square", or None for another one.
+        task: short name of one of this project's tasks ("lift"), or None for another one.
         data_sha256: fingerprint of the training data.
         quaternions: where a unit quaternion begins in the flat observation that the network gets as a 6D rotation.
         weights: "ema" or "raw".

@@ -122,7 +122,7 @@ def _plots(run: Run) -> list[Plot]:
             (
                 "Critic's loss",
                 figures.metric("Critic's loss", run.rows, [("train/critic_loss", "critic")], run.step_name, log=True),
-                "Mean squared TD error.",
+                "Half the squared TD error, summed over the critics: mean over the minibatch.",
             ),
             (
                 "Values",

@@ -9,7 +9,7 @@ import torch
 
 
 class FrozenDecoder:
-    """The diffusion policy as arrays in, arrays out, and no gradient.
+    """The diffusion policy as arrays in, arrays out, without gradient; tensors, with one.
 
     Args:
         policy: a ``DiffusionPolicy``, or anything with its ``decode``, ``invert`` and ``normalize_obs``.

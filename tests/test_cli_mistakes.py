@@ -114,7 +114,6 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "precision": ({"trainer__precision": "12"}, "12"),
     "no devices": ({"trainer__devices": 0}, "devices"),
     "episodes": ({"rollout__n_episodes": 0}, "rollout.n_episodes"),
-    "denoising of rollouts": ({"rollout__every_n_epochs": 9, "rollout__ddim_steps": 500}, "rollout.ddim_steps is 500"),
     "environments": ({"rollout__n_envs": 0}, "rollout.n_envs is 0"),
     "odd embedding": ({"model__network__init_args__time_dim": 5}, "time_dim is 5"),
     "endless cosine": ({"trainer__max_epochs": -1, "trainer__max_time": "00:00:01:00"}, "needs to know how long"),

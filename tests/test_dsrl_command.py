@@ -46,7 +46,6 @@ def run(checkpoint: Path, output: Path, train_steps: int = 80, resume: bool = Fa
     config = DSRLConfig(
         task="lift",
         action_magnitude=2.0,
-        ddim_steps=2,
         initial_steps=80,
         train_steps=train_steps,
         utd=utd,
@@ -64,7 +63,7 @@ def finished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     folder, said = tmp_path_factory.mktemp("run") / "run", io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         patch.setattr("envs.pool.available_cpus", lambda: 1)
-        run(checkpoint, folder)
+        run(checkpoint, folder, resume=True)  # as a script of a cluster names it from the first start on
     return folder, said.getvalue()
 
 
@@ -83,13 +82,16 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
         "sac_last.zip",
         "tensorboard",
     }
+    assert f"there is no {finished[0] / 'sac_last.zip'} yet, so the run begins" in finished[1]
     report = json.loads((output / "report.json").read_text())["agents"]
     assert {"base, w ~ N(0, I)", "base, w = 0", "base, best constant w", "steered, actor's mean"} <= set(report)
     assert "warm start, w ~ 0.5 N(0, I): success" in finished[1]
     config = yaml.safe_load((output / "config.yaml").read_text())
     assert config["learner"]["algorithm"] == "prior"
     assert config["env"]["n_envs"] == 1, "as many as CPUs, wherever it is resumed"
-    assert read_steering(output / "sac_best.zip").config.env.horizon == 20, "whatever the task's is by then"
+    kept = read_steering(output / "sac_best.zip").config
+    assert kept.env.horizon == 20, "whatever the task's is by then"
+    assert kept.ddim_steps == 2, "the policy's own"
     with pytest.raises(UserError, match="utd 1 -> 2"):
         run(checkpoint, output, resume=True, utd=2)
     assert yaml.safe_load((output / "config.yaml").read_text()) == config, "a refused resume leaves it alone"
@@ -138,13 +140,13 @@ def test_a_seed_that_generators_cannot_take_is_refused(checkpoint: Path, tmp_pat
 
 def test_a_checkpoint_of_another_task_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can"):
-        steer(DSRLConfig("can", ddim_steps=2), checkpoint, tmp_path)
+        steer(DSRLConfig("can"), checkpoint, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        steer(DSRLConfig(ddim_steps=2), checkpoint, tmp_path / "file" / "run")
+        steer(DSRLConfig(), checkpoint, tmp_path / "file" / "run")
 
 
 def test_two_runs_in_one_folder_are_refused_before_the_first_has_saved_anything(
@@ -164,7 +166,7 @@ def test_a_refused_setting_leaves_no_folder(checkpoint: Path, tmp_path: Path) ->
 def test_a_device_that_is_not_there(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="--device is cuda: expected auto, cpu or cuda"):
-        steer(DSRLConfig(ddim_steps=2), checkpoint, tmp_path / "run", device="cuda")
+        steer(DSRLConfig(), checkpoint, tmp_path / "run", device="cuda")
     assert not (tmp_path / "run").exists()
 
 

@@ -20,7 +20,7 @@ from dsrl.agent import SteeredAgent, load_steered_agent
 from dsrl.archive import RUN_STATE, STEERING, read_steering
 from dsrl.config import DSRLConfig, EvalConfig, WarmStartConfig, config_from_dict
 from dsrl.learners import LEARNERS
-from dsrl.learners.prior import PriorSAC
+from dsrl.learners.prior import PriorConfig, PriorSAC
 from dsrl.report import write_report
 from dsrl.trainer import Trainer
 from rollouts.loop import Episode
@@ -362,13 +362,11 @@ def test_missing_foreign_and_broken_archives_are_refused(short_run: Path, tmp_pa
         load_steered_agent(tmp_path / "cut.zip", ToyPolicy())
 
 
-def test_resume_refuses_other_settings_and_a_missing_state(short_run: Path, tmp_path: Path) -> None:
+def test_resume_refuses_other_settings(short_run: Path) -> None:
     config = settings("prior")
     config.utd = 3
     with pytest.raises(UserError, match=r"utd 2 -> 3"):
         trainer(config, short_run, resume=True)
-    with pytest.raises(UserError, match="does not exist"):
-        trainer(settings("prior"), tmp_path, resume=True)
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Path) -> None:
@@ -377,6 +375,11 @@ def test_a_longer_run_goes_on_from_a_finished_one(short_run: Path, tmp_path: Pat
     begin = run.env_steps
     run.run()
     assert begin < 500 <= run.env_steps
+
+
+def test_a_learner_with_the_settings_of_another_is_refused() -> None:
+    with pytest.raises(UserError, match="expected SACConfig, found PriorConfig"):
+        DSRLConfig(learner=PriorConfig(algorithm="sac"))
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Run:
         rollout: RolloutSuccess,
         epochs: int = 4,
         callbacks: Sequence[Callback] = (),
+        keep: int = 3,
         limits: Mapping[str, Any] = MappingProxyType({}),
         **data: Any,
     ) -> None:
@@ -71,7 +72,7 @@ class Run:
             num_sanity_val_steps=2,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[EMA(0.9), rollout, BestCheckpoint(best), PolicyExport(best), *callbacks],
+            callbacks=[EMA(0.9), rollout, BestCheckpoint(best, keep), PolicyExport(best), *callbacks],
             **{"max_epochs": epochs, **limits},
         )
 
@@ -85,7 +86,7 @@ class Run:
 
 
 def test_rolls_out_every_n_epochs_and_leaves_the_best_policy(tmp_path: Path) -> None:
-    run = Run(tmp_path, RolloutSuccess(every_n_epochs=2, n_episodes=3, n_envs=2, horizon=8, ddim_steps=2))
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=2, n_episodes=3, n_envs=2, horizon=8))
     run.fit()
     steps_per_epoch = run.trainer.num_training_batches
     logged = run.scalars(METRIC)
@@ -177,7 +178,7 @@ def test_rolls_out_the_average_not_the_raw_weights(tmp_path: Path, monkeypatch: 
             super().__init__(policy, **kwargs)
 
     monkeypatch.setattr(rollout_success, "DiffusionAgent", Spy)
-    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4, ddim_steps=1), epochs=1)
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4), epochs=1)
     run.fit()
     assert [policy is run.module.ema_policy for policy in seen] == [True]
     raw, average = (next(p.parameters()) for p in (run.module.policy, run.module.ema_policy))
@@ -213,7 +214,7 @@ def test_success_is_the_share_of_successful_episodes(tmp_path: Path, monkeypatch
 
 @pytest.mark.skipif(choose_gl() is None, reason="neither EGL nor OSMesa is installed: nothing to render with")
 def test_film_strip_shows_an_episode_in_tensorboard_be_it_the_second_logger(tmp_path: Path) -> None:
-    rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=10, ddim_steps=1, film_strip=3)
+    rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=10, film_strip=3)
     run = Run(tmp_path, rollout, epochs=1)
     run.trainer.loggers = [CSVLogger(str(tmp_path)), run.logger]  # type: ignore[method-assign]
     run.fit()
@@ -230,7 +231,7 @@ def test_training_goes_on_without_a_film_strip_where_rendering_does_not_work(
     monkeypatch.setattr("envs.pool._start_worker", _start_worker)  # a fresh one reads MUJOCO_* anew
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")  # installed, and no such device
-    rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4, ddim_steps=1, film_strip=3)
+    rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4, film_strip=3)
     run = Run(tmp_path, rollout, epochs=2)
     with pytest.warns(UserWarning, match="no film strip in TensorBoard: rendering by egl is installed and") as caught:
         run.fit()
@@ -238,18 +239,25 @@ def test_training_goes_on_without_a_film_strip_where_rendering_does_not_work(
     assert len(run.scalars(METRIC)) == 2
 
 
+@pytest.mark.parametrize(("keep", "kept"), [(3, (2, 3, 4)), (-1, range(6))])
 def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keep: int, kept: Sequence[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rates = [0.5, 1.0, 1.0, 1.0, 1.0, 0.5]
+
     def outcome(agent: Any, pool: Any, seed: int, indices: Any, *rest: Any) -> list[EpisodeResult]:
-        rate = [0.5, 1.0, 1.0, 1.0, 1.0, 0.5][run.trainer.current_epoch]
+        rate = rates[run.trainer.current_epoch]
         return [EpisodeResult(i, i, i < 2 * rate, 10, 0.0) for i in indices]
 
     monkeypatch.setattr(rollout_success, "run_episodes", outcome)
-    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=2, n_envs=1, horizon=4), epochs=6)
+    left = tmp_path / "best/epoch0003-success1.000.ckpt"  # by a run that was killed, and begins again before it
+    left.parent.mkdir()
+    left.touch()
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=2, n_envs=1, horizon=4), epochs=6, keep=keep)
     run.fit()
     names = sorted(path.name for path in (tmp_path / "best").glob("*.ckpt"))
-    assert names == [f"epoch000{epoch}-success1.000.ckpt" for epoch in (2, 3, 4)]
+    assert names == [f"epoch000{epoch}-success{rates[epoch]:.3f}.ckpt" for epoch in kept]
+    assert left.stat().st_size
     assert load_policy(tmp_path / "best/policy.safetensors").spec.train_step == 5 * run.trainer.num_training_batches
 
 

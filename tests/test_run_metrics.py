@@ -8,11 +8,15 @@ from tests.training_toy import ForkServer, fit_line, write_toy_dataset
 
 def test_a_resumed_run_has_each_epoch_once_and_both_its_starts(cli_server: ForkServer, tmp_path: Path) -> None:
     data, folder = write_toy_dataset(tmp_path / "toy.hdf5"), tmp_path / "run"
-    assert cli_server.start(fit_line(folder, data, trainer__max_epochs=3)).wait() == 0
+    here, relative = f"import os; os.chdir({str(tmp_path)!r})", Path("run")  # as the shipped configs name it
+    assert cli_server.run(fit_line(relative, data, trainer__max_epochs=3), before=here)[0] == 0
     assert not (folder / "report.html").exists(), "it was not asked for"
-    line = fit_line(folder, data, trainer__max_epochs=5, report="true")
-    resumed = cli_server.start([*line, "--resume"])
+    line = fit_line(relative, data, trainer__max_epochs=5, ema__decay=0.9, report="true")
+    resumed = cli_server.start([*line, "--resume"], before=here)
     assert resumed.wait() == 0
+    said = resumed.output.read_text()
+    assert "--resume goes on with other settings: " in said
+    assert "ema.decay 0.9 (so far 0.999)" in said
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
     assert [row["epoch"] for row in rows if "val/loss" in row] == [1, 3], "where there was a validation, and only there"
@@ -23,7 +27,7 @@ def test_a_resumed_run_has_each_epoch_once_and_both_its_starts(cli_server: ForkS
     assert provenance["changed"]["data.batch_size"] == 8
     assert "model.ema_decay" not in provenance["changed"]
     page = folder / "report.html"
-    assert page.as_uri() in resumed.output.read_text()
+    assert page.as_uri() in said
     for text in ("resumed by", "Gradient norm", "Learning rate"):
         assert text in page.read_text()
 
