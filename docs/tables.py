@@ -259,7 +259,13 @@ def _steered_ensembles(task: str) -> str:
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
         [chosen] = _selected(own)
-        said = {"-50": "of 50", "-few": "`human_few.yaml`", "-adapted60": "60 copies", "-adapted": "with copies"}
+        said = {
+            "-50-kl16": "of 50, KL 16",
+            "-50": "of 50",
+            "-few": "`human_few.yaml`",
+            "-adapted60": "60 copies",
+            "-adapted": "with copies",
+        }
         recipe = next((f" ({words})" for part, words in said.items() if part in run), "")
         name = f"{base['training_seed']}{recipe}"
         lengths = [f"{float(row['mean_length']):.0f}" for row in (best, chosen)]
