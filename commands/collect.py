@@ -51,6 +51,7 @@ def collect(
 
     from commands.first_words import say_train
     from common.errors import UserError
+    from common.files import check_new
     from datamodules.demonstrations import Demonstration, write_dataset
     from datamodules.splits import split_masks
     from envs.pool import EnvPool
@@ -70,12 +71,7 @@ def collect(
         raise UserError(f"{' and '.join(given)} both choose demonstrations: leave one of them out.")
     if dataset is not None and style is not None:
         raise UserError("--style is the scripted expert's, and --dataset takes its place: leave one of them out.")
-    if dataset is not None and dataset.resolve() == output.resolve():
-        raise UserError(f"--output is the --dataset itself, {output}: choose another file.")
-    if output.is_file() and not overwrite:
-        raise UserError(
-            f"{output} is there already: name another --output, move it away, or replace it by --overwrite."
-        )
+    check_new(output, overwrite, dataset)
     if dataset is None:
         style = style or "proficient"
         operator = f"scripted expert, {style}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from commands.first_words import say_train
 from common.errors import UserError
-from common.files import check_writable
+from common.files import check_new, check_writable
 from datamodules.demonstrations import Demonstration, by_key, write_dataset
 from datamodules.hdf5 import DatasetFile, warn_of_clipping
 from datamodules.raw import read_raw, recorded_env_args
@@ -21,7 +21,12 @@ from experts.collection import RECORDED_KEYS
 
 
 def convert(
-    input: Path, output: Path, task: TaskName | None = None, cut_at_success: bool = False, n_envs: int | None = None
+    input: Path,
+    output: Path,
+    task: TaskName | None = None,
+    cut_at_success: bool = False,
+    n_envs: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Make low-dim observations, sparse rewards, dones and masks from a recording's simulator states.
 
@@ -35,9 +40,11 @@ def convert(
         task: needed where the file does not say which environment it was recorded in.
         cut_at_success: end each demonstration with its first success.
         n_envs: simulations to run in parallel (default: one per CPU).
+        overwrite: replace the output, if it is there.
     """
     from rich.progress import MofNCompleteColumn, Progress
 
+    check_new(output, overwrite, input)
     check_writable(output)
     with DatasetFile(input) as file:
         names = file.names()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from commands.first_words import say_next
+from commands.first_words import played, say_next
 from common.errors import UserError
 from common.files import atomic_path
 from common.lock import run_lock
@@ -145,7 +145,8 @@ def steer(
     print(f"wrote {folder}/sac_best.zip")
     write_run_page([folder], folder / "report.html")
     say_written(folder / "report.html")
-    say_next("judge it", "evaluate", "--checkpoint", bc_checkpoint, "--sac", folder / "sac_best.zip")
+    steered = played(bc_checkpoint, folder / "sac_best.zip", policy.spec.network.class_path)
+    say_next("judge it", "evaluate", *steered)
 
 
 def write_config(config: DSRLConfig, bc_checkpoint: Path, folder: Path, network_module: str | None = None) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from commands.first_words import say_next
+from commands.first_words import played, say_next
 from commands.report import say_written
 from commands.simulation import check_seed, players
 from common.errors import UserError
@@ -87,4 +87,4 @@ def evaluate(
         page = output.with_suffix(".html")
         write_run_page([output], page)
         say_written(page)
-    say_next("watch it", "record", "--checkpoint", checkpoint, *(["--sac", sac] if sac else []), "--output", "videos")
+    say_next("watch it", "record", *played(checkpoint, sac, policy.spec.network.class_path), "--output", "videos")

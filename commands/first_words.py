@@ -74,10 +74,18 @@ def say_train(task: str | None, dataset: Path) -> None:
     """Print how to train on ``dataset``; ``task`` is its short name, None where it has none."""
     config = f"configs/bc_{task}.yaml"
     if (Path(__file__).parents[1] / config).is_file():
-        settings = [config]
+        settings = [config, "--config", "configs/fast.yaml"]
     else:
         settings = ["configs/bc_lift.yaml", "--data.task", "null", "--output", f"checkpoints/bc/{dataset.stem}"]
     say_next("train on it", "fit", "--config", *settings, "--dataset", dataset)
+
+
+def played(checkpoint: Path, sac: Path | None, class_path: str) -> list[object]:
+    """The flags that play a policy whose network is of ``class_path``, and the archive that steers it, if any."""
+    from policies.class_paths import is_own
+
+    module = [] if is_own(class_path) else ["--network_module", class_path.rpartition(".")[0]]
+    return ["--checkpoint", checkpoint, *(["--sac", sac] if sac else []), *module]
 
 
 def say_next(purpose: str, *words: object) -> None:

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,7 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
     module_name, _, function_name = commands[name].target.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # Lightning sets its own, imported
         if module_name in OWN_PARSERS:
             function([name, *rest])
         else:

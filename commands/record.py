@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from commands.first_words import say_next
+from commands.first_words import played, say_next
 from commands.simulation import check_seed, players
 from common.errors import UserError
 from envs.pool import Capture, EnvPool
@@ -72,7 +72,7 @@ def record(
             path = output / f"ep{index + 1:02d}{'.webp' if animation else '.mp4'}"
             (write_animation if animation else write_video)(path, takes)
             print(f"wrote {path}: {summary(takes)}")
-    say_next("count its successes", "evaluate", "--checkpoint", checkpoint, *(["--sac", sac] if sac else []))
+    say_next("count its successes", "evaluate", *played(checkpoint, sac, policy.spec.network.class_path))
 
 
 def play(

@@ -32,7 +32,7 @@ from callbacks.rollout_success import RolloutSuccess
 from callbacks.run_metrics import RunMetrics
 from callbacks.save_on_signal import SaveOnSignal
 from callbacks.step_metrics import StepMetrics
-from commands.first_words import program, say_next
+from commands.first_words import played, program, say_next
 from commands.parsing import ProjectParser
 from common.errors import LineError, UserError
 from common.files import OUT_OF_SPACE, atomic_path
@@ -241,6 +241,11 @@ def _checkpoint_to_load(command: str, given: str | None, folder: Path) -> str | 
         return latest
     if given is None and not fits:
         raise UserError(f"{command} needs a checkpoint: give --checkpoint FILE, or `last` for {last}")
+    if given is not None and given.endswith(".safetensors"):
+        raise UserError(
+            f"{command} restores the run of a .ckpt, and {given} is a policy alone: give the last.ckpt beside it, or "
+            "count the policy's successes with `evaluate`"
+        )
     if given is not None and not Path(given).is_file():
         flag = "--ckpt_path" if fits else "--checkpoint"
         raise UserError(f"{flag} {given} does not exist: expected a .ckpt of `fit`, or `last`")
@@ -335,7 +340,10 @@ def _say_next(cli: TrainCLI) -> None:
     if cli.config.subcommand == "fit":
         if config.report and (Path(config.best.dirpath) / METRICS).is_file():
             _write_page(Path(config.best.dirpath))
-        say_next("judge it", "evaluate", "--checkpoint", Path(config.best.dirpath) / POLICY_FILE)
+        spec = cli.model.policy.spec
+        if spec.env_args is not None or spec.task is not None:  # else there is nothing to roll it out in
+            policy = Path(config.best.dirpath) / POLICY_FILE
+            say_next("judge it", "evaluate", *played(policy, None, spec.network.class_path))
     elif cli.config.subcommand == "predict":
         print(f"next, read it in Python: numpy.load({config.predictions.output!r}): obs, demonstrated, predicted")
     else:
@@ -379,6 +387,8 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
     # An overfit run draws from all chunks by itself: no sampler of Lightning's to replace.
     warnings.filterwarnings("ignore", "You requested to overfit but enabled .* dataloader shuffling")
+    # Rollouts reduce over the ranks themselves.
+    warnings.filterwarnings("ignore", "It is recommended to use `self.log\\('rollout/")
     # The front door has the words of the line already.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     # Reports are output; stderr is for warnings and mistakes.

@@ -46,6 +46,20 @@ def check_writable(target: str | Path) -> None:
     _touch_beside(Path(target)).unlink()
 
 
+def check_new(output: Path, overwrite: bool, source: Path | None = None) -> None:
+    """Refuse to replace a file unasked, or ever the one that the output is made of.
+
+    Raises:
+        UserError: ``output`` is ``source``, or is there and not to be overwritten.
+    """
+    if source is not None and source.resolve() == output.resolve():
+        raise UserError(f"--output is {source}, which it is to be made of: choose another file.")
+    if output.is_file() and not overwrite:
+        raise UserError(
+            f"{output} is there already: name another --output, move it away, or replace it by --overwrite."
+        )
+
+
 def _touch_beside(target: Path) -> Path:
     if target.is_dir() or not target.name:
         raise UserError(f"cannot write {target}: it is a folder. Name a file, such as {target / 'out'}{target.suffix}.")

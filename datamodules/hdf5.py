@@ -95,7 +95,8 @@ class DatasetFile:
         obs = self._data[self._names[0]].get("obs")
         if not isinstance(obs, h5py.Group):
             raise UserError(
-                f"{self.path}: {self._names[0]} has no group 'obs'. A low-dim file (not a raw one) is needed."
+                f"{self.path}: {self._names[0]} has no group 'obs'. Expected a low-dim file: `convert` makes one of a "
+                "raw recording."
             )
         return {
             key: value.shape[1] for key, value in obs.items() if isinstance(value, h5py.Dataset) and value.ndim == 2
@@ -321,10 +322,13 @@ def load_arrays(
     Warns where actions had to be clipped.
 
     Raises:
-        UserError: anything is wrong with the file or with one of these demonstrations.
+        UserError: anything is wrong with the file or with one of these demonstrations, or they are fewer than ``n``.
     """
     with DatasetFile(path) as file:
-        demonstrations = {name: file.read(name, obs_keys, fields) for name in file.names(filter_key)[:n]}
+        names = file.names(filter_key)
+        if n is not None and n > len(names):
+            raise UserError(f"{path}: {n} demonstrations are asked for, and it holds {len(names)}.")
+        demonstrations = {name: file.read(name, obs_keys, fields) for name in names[:n]}
     warn_of_clipping(path, demonstrations.values())
     return demonstrations
 

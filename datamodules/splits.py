@@ -43,14 +43,16 @@ def split_of(file: DatasetFile, train_filter_key: str | None, val_filter_key: st
     """
     train_key, val_key = (_usable(file, key) for key in (train_filter_key, val_filter_key))
     train, valid = file.names(train_key), file.names(val_key) if val_key else []
+    holds_out = val_key is None and val_filter_key is not None and len(train) > 1
     if train_key is None and train_filter_key is not None:
         train = [name for name in train if name not in set(valid)] or train
-        warnings.warn(
-            f"{file.path}: no demonstrations under mask/{train_filter_key}: training on"
-            f" {'all' if not valid else 'the other'} {len(train)}",
-            stacklevel=2,
-        )
-    if val_key is None and val_filter_key is not None and len(train) > 1:
+        if not holds_out:  # else the next warning says it
+            warnings.warn(
+                f"{file.path}: no demonstrations under mask/{train_filter_key}: training on"
+                f" {'all' if not valid else 'the other'} {len(train)}",
+                stacklevel=2,
+            )
+    if holds_out:
         valid = held_out(train, HOLD_OUT_SEED)
         train = [name for name in train if name not in set(valid)]
         warnings.warn(

@@ -154,7 +154,8 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
 
 def _read_member(path: str | Path, name: str) -> bytes | None:
     if not Path(path).is_file():
-        raise UserError(f"{path} does not exist: pass the sac_best.zip that `dsrl` wrote.")
+        what = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise UserError(f"{path} {what}: pass the sac_best.zip that `dsrl` wrote.")
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name) if name in archive.namelist() else None

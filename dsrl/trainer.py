@@ -99,7 +99,7 @@ class Trainer:
         self.noise_shape = (pool.n_envs, int(np.prod(policy.chunk_shape)))
         self.base_fingerprint = fingerprint(policy)
         self.demonstrations_sha256 = _sha256(config.demonstrations.paths)
-        self.env_steps = 0
+        self.env_steps = self.saved = 0
         self.episodes = 0
         self.warm: dict[str, list[int]] = {}
         self.clipped = [0, 0]
@@ -125,6 +125,11 @@ class Trainer:
         self.tick = time.perf_counter()
         try:
             self._run()
+        except KeyboardInterrupt:
+            kept = (self.folder / "sac_last.zip").is_file()
+            saved = f"saved at {self.saved:,} env steps: --resume goes on there" if kept else "nothing was saved yet"
+            self.terminal.say(f"stopped at {self.env_steps:,} env steps; {saved}")
+            raise
         finally:  # also after Ctrl-C: the terminal gets its cursor back
             self.metrics.close()
 
@@ -237,6 +242,7 @@ class Trainer:
         self.obs = self.venv.reset()
         steering = self.steering(scores["deterministic"] >= scores["stochastic"])
         write_archive(self.folder / "sac_last.zip", self.learner, steering, self._state())
+        self.saved = self.env_steps
 
     def _state(self) -> dict[str, Any]:
         """What a run goes on from beside the archive's weights and optimisers."""
@@ -278,7 +284,7 @@ class Trainer:
                 "far."
             ) from error
         self.rng.bit_generator.state = state["rng"]
-        self.learner.num_timesteps = self.env_steps = state["env_steps"]
+        self.learner.num_timesteps = self.env_steps = self.saved = state["env_steps"]
         self.episodes, self.warm, self.clipped = state["episodes"], state["warm"], state["clipped"]
         self.chunks.episodes_begun = state["episodes_begun"]
         self.best, self.seconds, self.rows = state["best"], state["seconds"], state["rows"]

@@ -12,6 +12,8 @@ import onnxruntime
 
 from envs.robosuite_env import RobosuiteEnv
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 session = onnxruntime.InferenceSession(sys.argv[1])
 about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
 shapes = {each.name: (1, *each.shape[1:]) for each in session.get_inputs()}

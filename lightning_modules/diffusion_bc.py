@@ -382,8 +382,8 @@ class DiffusionBC(LightningModule):
             # Observations are concatenated in the order of the keys, which the equality of dicts ignores.
             if found != expected or (field == "obs_dims" and list(found) != list(expected)):
                 raise UserError(
-                    f"the checkpoint does not fit this run: it has {field} {_plain(found)}, "
-                    f"data and config say {_plain(expected)}"
+                    f"the checkpoint does not fit this run: it has {field} {_plain(found)}, data and config say "
+                    f"{_plain(expected)}. The config.yaml beside a checkpoint has its settings: give that by --config"
                 )
         self._normalizers_are_set = True
         self._loaded_step = int(checkpoint.get("global_step", 0))

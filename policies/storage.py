@@ -34,7 +34,8 @@ def read_policy(path: Path) -> tuple[PolicySpec, dict[str, Tensor]]:
         UserError: the file is missing, is neither kind, is damaged, or would execute code.
     """
     if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist: pass a .ckpt of `fit` or a .safetensors of `export`")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint {path} {what}: pass a .ckpt or a policy.safetensors of `fit`")
     return _read_lightning(path) if path.suffix == ".ckpt" else _read_safetensors(path)
 
 

@@ -107,7 +107,7 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
         begun = datetime.fromisoformat(record.starts[-1]["begun"]).timestamp()
         record.starts[-1]["seconds"] = max(0.0, log.stat().st_mtime - begun) if log.is_file() else 0.0
     words = [*run.words, *(["--resume"] if has_state(run) else [])]
-    if run.command == "collect" and record.made is not None and record.made == _state_of(run.product):
+    if run.command in ("collect", "convert") and record.made is not None and record.made == _state_of(run.product):
         words.append("--overwrite")  # its own, and what it was made of was made anew
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     resumed = "--resume" in words

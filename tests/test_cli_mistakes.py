@@ -214,6 +214,8 @@ def test_commands_that_judge_a_checkpoint_and_held_out_data(
     line = [command, *fit_line(tmp_path, data)[1:], "--predictions.output", str(tmp_path / "p.npz")]
     assert f"{command} needs a checkpoint" in one_message(*cli_server.run(line))
     assert f"{tmp_path / 'last.ckpt'} does not exist" in one_message(*cli_server.run([*line, "--ckpt_path", "last"]))
+    exported = str(trained / "policy.safetensors")
+    assert f"{exported} is a policy alone" in one_message(*cli_server.run([*line, "--checkpoint", exported]))
     trained_line = [*line, "--ckpt_path", str(trained / "last.ckpt"), "--data.val_filter_key", "null"]
     assert f"{command} needs demonstrations that were held out" in one_message(*cli_server.run(trained_line))
 

@@ -94,6 +94,10 @@ def test_what_cannot_be_converted_is_one_message(collected: Path, tmp_path: Path
         del file["data/demo_1/states"]
     with pytest.raises(UserError, match="demo_1 has no states"):
         convert(raw, tmp_path / "out.hdf5", "lift")
+    with pytest.raises(UserError, match="which it is to be made of"):
+        convert(raw, raw, "lift", overwrite=True)
+    with pytest.raises(UserError, match=r"raw\.hdf5 is there already"):
+        convert(collected, raw, "lift")
     with pytest.raises(UserError, match="--task is can, but the recordings are of Lift"):
         convert(collected, tmp_path / "out.hdf5", "can")
     assert not (tmp_path / "out.hdf5").exists()

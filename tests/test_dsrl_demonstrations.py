@@ -78,6 +78,8 @@ def test_a_demonstration_without_success_is_left_out(data: Path) -> None:
 def test_n_counts_in_each_file(data: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.hdf5"
     write_dataset(other, [demonstration(9, 8, 5), demonstration(9, 8, 6)], {"env_name": "toy"}, {})
+    with pytest.raises(UserError, match=r"99 demonstrations are asked for, and it holds \d+"):
+        read_transitions([data], DIMS, CHUNK, "per_chunk", n=99)
     alone = [read_transitions([path], DIMS, CHUNK, "per_chunk", n=1) for path in (data, other)]
     both = read_transitions([data, other], DIMS, CHUNK, "per_chunk", n=1)
     for field in dataclasses.fields(both):
@@ -106,7 +108,7 @@ def test_a_path_that_names_no_file_is_refused(path: str | list[str]) -> None:
 
 def test_a_file_without_any_success_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "failed.hdf5", [demonstration(6, None, 1)], {"env_name": "toy"}, {})
-    with pytest.raises(UserError, match=r"none of the 1 demonstrations .* reward above 0"):
+    with pytest.raises(UserError, match=r"none of its 1 demonstrations .* reward above 0"):
         read_transitions([tmp_path / "failed.hdf5"], DIMS, CHUNK, "sparse")
 
 

@@ -92,7 +92,9 @@ def test_the_base_policy_does_not_change(tmp_path: Path) -> None:
     ("algorithm", "options"),
     [("prior", {}), ("prior", {"actor_tau": 0.05, "candidates": 3}), ("na", {"actor_tau": 0.05, "candidates": 3})],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    algorithm: str, options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = settings(algorithm, **options)
     whole = trainer(config, tmp_path / "whole")
     whole.run()
@@ -109,6 +111,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: str, options: dict
     with pytest.raises(KeyboardInterrupt):
         broken.run()
     resumed = trainer(config, tmp_path / "broken", resume=True)
+    assert f"saved at {resumed.env_steps:,} env steps: --resume goes on there" in capsys.readouterr().out
     assert 0 < resumed.env_steps < whole.env_steps
     resumed.run()
     assert metrics(tmp_path / "broken") == metrics(tmp_path / "whole")

@@ -67,6 +67,12 @@ def test_a_page_says_what_was_run_and_what_came_of_it(pages: dict[str, Path]) ->
     assert "last rollouts" in together, "a run that nobody judged has its row too"
 
 
+def test_a_page_about_one_run_lies_in_its_folder(tmp_path: Path) -> None:
+    folder = write_fit_run(tmp_path / "can_bc")
+    assert run(COMMANDS, ["report", "--run", str(folder)]) == 0
+    assert (folder / "report.html").is_file()
+
+
 def test_a_page_depends_on_nothing_outside_itself(pages: dict[str, Path]) -> None:
     for page in pages.values():
         asked = re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\'\s>)]{1,40})', page.read_text())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from commands.simulation import load_checkpoint
 from common.errors import UserError
 from envs.pool import EnvPool, EnvSpec
+from envs.rendering import choose_gl
 from envs.tasks import default_env_args
 from policies import NetworkConfig, load_policy
 from policies.networks import MLPNoiseNetwork, NoiseNetwork
@@ -122,8 +123,10 @@ def test_own_task_robot_observations_and_network(cli_server: ForkServer, tmp_pat
         "rollout__horizon": 8,
         "rollout__film_strip": 0,
     }
-    status, errors = cli_server.run(own_line(tmp_path, f"[{first},{second}]", **flags))
+    run = cli_server.start(own_line(tmp_path, f"[{first},{second}]", **flags))
+    status, errors = run.wait(), run.stderr
     assert status == 0, errors
+    assert f"--network_module {__name__}\n" in run.output.read_text(), "the next command works as it is printed"
     assert "fused" not in errors or "Traceback" not in errors
     policy = load_policy(tmp_path / "policy.safetensors")
     assert isinstance(policy.network, ResidualNetwork)
@@ -145,8 +148,14 @@ def test_own_task_robot_observations_and_network(cli_server: ForkServer, tmp_pat
     status, errors = cli_server.run(line)
     assert (status, "Traceback" in errors) == (2, False), errors
     assert f"--network_module {__name__}" in errors
-    status, errors = cli_server.run([*line, f"--network_module={__name__}"])
+    judged = tmp_path / "results.json"
+    status, errors = cli_server.run([*line, f"--network_module={__name__}", f"--output={judged}"])
     assert status == 0, errors
+    if choose_gl() is not None:
+        videos = ["report", f"--run={judged}", "--videos=1", f"--network_module={__name__}"]
+        status, errors = cli_server.run([*videos, f"--output={tmp_path / 'page.html'}"])
+        assert status == 0, errors
+        assert "<video" in (tmp_path / "page.html").read_text()
     status, errors = cli_server.run([*line, "--network_module=no_such_networks"])
     assert (status, "Traceback" in errors) == (2, False), errors
 
