@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress
+
 from commands.first_words import played, say_next
 from commands.simulation import check_seed, players
 from common.errors import UserError
@@ -82,19 +85,20 @@ def play(
 
     One at a time: an episode's frames may be gigabytes.
     """
-    for index in indices:
-        takes = []
-        for label, agent in agents.items():
-            recorder = NoiseRecorder(agent)
-            result = run_episodes(recorder, pool, seed, [index], Capture(frames_every=1))[0]
-            assert result.frames is not None
-            outcome = "SUCCESS" if result.success else "FAILURE"
-            takes.append(
-                Take(
-                    f"{task}, {label}", result.frames, outcome, result.success, recorder.chosen, pool.spec.pred_horizon
+    with Progress(transient=True, disable=not Console().is_terminal) as progress:  # an episode may take minutes
+        bar = progress.add_task("playing", total=len(indices) * len(agents))
+        for index in indices:
+            takes = []
+            for label, agent in agents.items():
+                recorder = NoiseRecorder(agent)
+                result = run_episodes(recorder, pool, seed, [index], Capture(frames_every=1))[0]
+                assert result.frames is not None
+                outcome, title = "SUCCESS" if result.success else "FAILURE", f"{task}, {label}"
+                takes.append(
+                    Take(title, result.frames, outcome, result.success, recorder.chosen, pool.spec.pred_horizon)
                 )
-            )
-        yield index, takes
+                progress.advance(bar)
+            yield index, takes
 
 
 def summary(takes: Sequence[Take]) -> str:
