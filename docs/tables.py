@@ -227,7 +227,7 @@ GOALS = (
     Goal(
         "Square ph, a base that predicts the noise, steered",
         0.97,
-        _seeds("square-human-ensemble-noise_prior", 88, 89),
+        _seeds("square-human-ensemble-noise_prior", 88, 89, 90),
         100_000,
     ),
     Goal("Lift's pieces, steered", 0.99, _seeds("lift-human-ensemble_prior", 53, 54, 55), 100_000),
