@@ -9,8 +9,7 @@ from callbacks.checkpoints import BestCheckpoint
 from callbacks.lookup import find
 from lightning_modules import DiffusionBC
 from policies import load_policy
-
-POLICY_FILE = "policy.safetensors"
+from policies.storage import POLICY_FILE
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import yaml
 
-from callbacks.policy_export import POLICY_FILE
 from commands.record import play, summary
 from commands.simulation import players
 from common.errors import UserError
 from envs.pool import EnvPool
 from envs.tasks import TASKS
+from policies.storage import POLICY_FILE
 from reports.run_files import Run, read_run, video_folder
 from rollouts.recording import write_video
 from rollouts.simulation import check_fits

@@ -25,7 +25,7 @@ from callbacks.early_stopping import check_early_stopping
 from callbacks.ema import EMA
 from callbacks.hyperparameters import log_outcome, log_settings
 from callbacks.non_finite import StopOnNonFinite
-from callbacks.policy_export import POLICY_FILE, PolicyExport
+from callbacks.policy_export import PolicyExport
 from callbacks.predictions import PredictionFile
 from callbacks.progress import RunProgress
 from callbacks.rollout_success import RolloutSuccess
@@ -40,6 +40,7 @@ from common.metrics_file import FILE as METRICS
 from common.provenance import changed_settings, flat, write_provenance
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from lightning_modules import DiffusionBC
+from policies.storage import POLICY_FILE
 
 # What the model takes from the data's header, at construction.
 LINKED = ("obs_dims", "action_dim", "pred_horizon", "env_args", "task", "data_sha256", "quaternions")

@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.files import atomic_path
 from policies.spec import PolicySpec
 
+POLICY_FILE = "policy.safetensors"  # in the folder of a run of `fit`
 METADATA_KEY = "policy"
 # Where a Lightning checkpoint of this project holds the policy's spec, and how often the average was updated.
 SPEC_KEY = "policy_spec"
