@@ -42,6 +42,15 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
         )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where a run goes on with a smaller ``keep``, remove those that are now too many."""
+        super().on_train_start(trainer, pl_module)
+        while -1 < self.save_top_k < len(self.best_k_models):
+            worst = min(self.best_k_models, key=self.best_k_models.__getitem__)  # of equals the first, so the oldest
+            del self.best_k_models[worst]
+            self._remove_checkpoint(trainer, worst)
+        self.kth_best_model_path = min(self.best_k_models, key=self.best_k_models.__getitem__, default="")
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rank the weights where they were rolled out; the run's last ones are, whatever ends it."""
         rollout = find(trainer, RolloutSuccess)

@@ -87,7 +87,7 @@ def steer(
     from commands.report import say_written
     from commands.simulation import check_seed, load_checkpoint
     from dsrl.archive import read_steering
-    from dsrl.report import write_report
+    from dsrl.report import REPORT, write_report
     from dsrl.trainer import Trainer
     from envs.pool import EnvPool, available_cpus
     from reports.page import write_run_page
@@ -110,6 +110,11 @@ def steer(
         state = folder / "sac_last.zip"
         if not resume and state.exists():
             raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
+        if not state.exists() and (folder / REPORT).exists():
+            raise UserError(
+                f"{folder} holds a run that was judged ({REPORT}), and no {state.name} to go on from: name another "
+                "--output, or clear the folder"
+            )
         if resume and not state.exists():
             print(f"--resume: there is no {state} yet, so the run begins")
             resume = False
@@ -137,7 +142,7 @@ def steer(
             trainer = Trainer(policy, pool, config, folder, resume, device, judges, formats)
             # A --resume with other settings has been refused by now.
             write_config(config, bc_checkpoint, folder, network_module)
-            default = DSRLConfig(learner=type(config.learner)()).to_dict()
+            default = DSRLConfig(learner=type(config.learner)(algorithm=config.learner.algorithm)).to_dict()
             write_provenance(folder, changed_settings(config.to_dict(), default), goes_on=resume)
             trainer.run()
             if config.evaluation.report_episodes > 0:
@@ -145,7 +150,7 @@ def steer(
     print(f"wrote {folder}/sac_best.zip")
     write_run_page([folder], folder / "report.html")
     say_written(folder / "report.html")
-    steered = played(bc_checkpoint, folder / "sac_best.zip", policy.spec.network.class_path)
+    steered = played(bc_checkpoint, folder / "sac_best.zip", policy.spec, name)
     say_next("judge it", "evaluate", *steered)
 
 

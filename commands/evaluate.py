@@ -87,4 +87,4 @@ def evaluate(
         page = output.with_suffix(".html")
         write_run_page([output], page)
         say_written(page)
-    say_next("watch it", "record", *played(checkpoint, sac, policy.spec.network.class_path), "--output", "videos")
+    say_next("watch it", "record", *played(checkpoint, sac, policy.spec, name), "--output", "videos")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from commands.first_words import say_next
+from commands.first_words import played, say_next
 from commands.simulation import load_checkpoint, steps_of
 from common.errors import UserError
 
@@ -35,7 +35,7 @@ def export(
     if output.suffix == ".safetensors":
         policy.save(output)
         print(f"wrote {output}: {spec.weights} weights after {spec.train_step} steps, obs {spec.obs_dims}")
-        say_next("judge it", "evaluate", "--checkpoint", output)
+        say_next("judge it", "evaluate", *played(output, None, spec))
         return
     from commands.onnx_graph import write_onnx
 
@@ -46,5 +46,5 @@ def export(
 
         agent = load_steered_agent(sac, policy, ddim_steps=steps, deterministic=None)
     inputs = write_onnx(output, policy, steps, agent)
-    played = "" if agent is None else f", steered by its actor's {agent.kind}"
-    print(f"wrote {output}: {' and '.join(inputs)} -> actions, {steps} denoising steps{played}")
+    steered = "" if agent is None else f", steered by its actor's {agent.kind}"
+    print(f"wrote {output}: {' and '.join(inputs)} -> actions, {steps} denoising steps{steered}")

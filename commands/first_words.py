@@ -3,6 +3,10 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the front door starts without PyTorch
+    from policies import PolicySpec
 
 WELCOME = """\
 Diffusion policies on Robomimic data, steered by RL. Three things to begin with:
@@ -80,12 +84,22 @@ def say_train(task: str | None, dataset: Path) -> None:
     say_next("train on it", "fit", "--config", *settings, "--dataset", dataset)
 
 
-def played(checkpoint: Path, sac: Path | None, class_path: str) -> list[object]:
-    """The flags that play a policy whose network is of ``class_path``, and the archive that steers it, if any."""
+def played(checkpoint: Path | str, sac: Path | None, spec: "PolicySpec", task: str | None = None) -> list[object]:
+    """The flags that play a policy, and the archive that steers it, if any.
+
+    Args:
+        checkpoint: of the policy.
+        sac: the archive.
+        spec: the policy's.
+        task: what it was played in, which must be said again where the policy does not know it.
+    """
     from policies.class_paths import is_own
 
-    module = [] if is_own(class_path) else ["--network_module", class_path.rpartition(".")[0]]
-    return ["--checkpoint", checkpoint, *(["--sac", sac] if sac else []), *module]
+    network = spec.network.class_path
+    module = [] if is_own(network) else ["--network_module", network.rpartition(".")[0]]
+    told = spec.env_args is not None or spec.task is not None or task is None
+    named = [] if told else ["--task", task]
+    return ["--checkpoint", checkpoint, *(["--sac", sac] if sac else []), *module, *named]
 
 
 def say_next(purpose: str, *words: object) -> None:

@@ -75,7 +75,7 @@ def record(
             path = output / f"ep{index + 1:02d}{'.webp' if animation else '.mp4'}"
             (write_animation if animation else write_video)(path, takes)
             print(f"wrote {path}: {summary(takes)}")
-    say_next("count its successes", "evaluate", *played(checkpoint, sac, policy.spec.network.class_path))
+    say_next("count its successes", "evaluate", *played(checkpoint, sac, policy.spec, name))
 
 
 def play(

@@ -6,7 +6,7 @@ import platform
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +113,13 @@ class SaveRunConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         config = self.config.clone()
-        config.ckpt_path, config.overwrite = None, False
+        for own in ("ckpt_path", "overwrite"):  # of one line, not of a run: they would override another line's flags
+            config.pop(own)
         folder = Path(config.best.dirpath)
         written = self.parser.dump(config, skip_none=False)
         path = folder / self.config_filename
         if self.config.ckpt_path is not None and path.is_file():
-            _say_changed(yaml.safe_load(path.read_text()), yaml.safe_load(written))
+            _say_changed(path, yaml.safe_load(written))
         with atomic_path(path) as partial:
             partial.write_text(written)
         default = self.parser.dump(self.parser.get_defaults(), skip_none=False, skip_validation=True)
@@ -133,12 +134,32 @@ class SaveRunConfig(SaveConfigCallback):
         log_settings(trainer, self.settings)
 
 
-def _say_changed(before: dict[str, Any], now: dict[str, Any]) -> None:
+def _say_changed(before: Path, now: dict[str, Any]) -> None:
     """What a run goes on with that its folder did not say so far; what may not be changed has been refused by now."""
-    old = flat(before)
-    changed = [f"{name} {value!r} (so far {old.get(name)!r})" for name, value in changed_settings(now, before).items()]
+    try:
+        old = yaml.safe_load(before.read_text())
+    except (UnicodeDecodeError, yaml.YAMLError):
+        old = None
+    if not isinstance(old, dict):
+        rank_zero_warn(f"{before} cannot be read as a run's settings: it is written anew")
+        return
+    changed = [f"{name} {_brief(new)} (so far {_brief(given)})" for name, given, new in _differences(old, now)]
     if changed:
         rank_zero_info(f"--resume goes on with other settings: {', '.join(changed)}")
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name, value before and value now, each where the two part: at a value, or where one has a section."""
+    for key in {**before, **now}:
+        given, new = before.get(key), now.get(key)
+        if isinstance(given, dict) and isinstance(new, dict):
+            yield from _differences(given, new, f"{prefix}{key}.")
+        elif given != new:
+            yield f"{prefix}{key}", given, new
+
+
+def _brief(value: Any) -> str:
+    return value["class_path"].rpartition(".")[2] if isinstance(value, dict) and "class_path" in value else repr(value)
 
 
 class TrainCLI(LightningCLI):
@@ -242,14 +263,14 @@ def _checkpoint_to_load(command: str, given: str | None, folder: Path) -> str | 
         return latest
     if given is None and not fits:
         raise UserError(f"{command} needs a checkpoint: give --checkpoint FILE, or `last` for {last}")
+    if given is not None and not Path(given).is_file():
+        flag = "--ckpt_path" if fits else "--checkpoint"
+        raise UserError(f"{flag} {given} does not exist: expected a .ckpt of `fit`, or `last`")
     if given is not None and given.endswith(".safetensors"):
         raise UserError(
             f"{command} restores the run of a .ckpt, and {given} is a policy alone: give the last.ckpt beside it, or "
             "count the policy's successes with `evaluate`"
         )
-    if given is not None and not Path(given).is_file():
-        flag = "--ckpt_path" if fits else "--checkpoint"
-        raise UserError(f"{flag} {given} does not exist: expected a .ckpt of `fit`, or `last`")
     return given
 
 
@@ -338,17 +359,17 @@ def _say_next(cli: TrainCLI) -> None:
     config = cli.config[cli.config.subcommand]
     if not cli.trainer.is_global_zero or config.trainer.fast_dev_run:
         return
+    spec = cli.model.policy.spec
     if cli.config.subcommand == "fit":
         if config.report and (Path(config.best.dirpath) / METRICS).is_file():
             _write_page(Path(config.best.dirpath))
-        spec = cli.model.policy.spec
         if spec.env_args is not None or spec.task is not None:  # else there is nothing to roll it out in
             policy = Path(config.best.dirpath) / POLICY_FILE
-            say_next("judge it", "evaluate", *played(policy, None, spec.network.class_path))
+            say_next("judge it", "evaluate", *played(policy, None, spec))
     elif cli.config.subcommand == "predict":
         print(f"next, read it in Python: numpy.load({config.predictions.output!r}): obs, demonstrated, predicted")
     else:
-        say_next("count its successes", "evaluate", "--checkpoint", config.ckpt_path)
+        say_next("count its successes", "evaluate", *played(config.ckpt_path, None, spec, config.data.task))
 
 
 def _write_page(folder: Path) -> None:

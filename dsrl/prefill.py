@@ -106,8 +106,8 @@ def _of_file(
     parts = [_cut(demo, list(obs_dims), chunk_shape[0], reward, offset) for demo in succeeded for offset in offsets]
     if not parts:
         raise UserError(
-            f"data set {path}: none of its {len(demos)} demonstrations (the first ones, by --demonstrations.n) has a "
-            "reward above 0, which marks the success. Leave out --dataset, or give one that succeeds"
+            f"data set {path}: none of the {len(demos)} demonstrations taken of it has a reward above 0, "
+            "which marks the success. Leave out --dataset, or give one that succeeds"
         )
     return parts
 

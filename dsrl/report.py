@@ -20,6 +20,8 @@ from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
 from rollouts.placement import object_locator
 
+REPORT = "report.json"  # in the run's folder
+
 
 def write_report(
     policy: Any, pool: EnvPool, config: DSRLConfig, folder: Path, kept: Path | None = None
@@ -70,7 +72,7 @@ def write_report(
         "wall_clock_seconds": time.monotonic() - begun,
         "agents": report,
     }
-    with atomic_path(folder / "report.json") as partial:
+    with atomic_path(folder / REPORT) as partial:
         partial.write_text(json.dumps(written, indent=1) + "\n")
     return report
 

@@ -383,7 +383,8 @@ class DiffusionBC(LightningModule):
             if found != expected or (field == "obs_dims" and list(found) != list(expected)):
                 raise UserError(
                     f"the checkpoint does not fit this run: it has {field} {_plain(found)}, data and config say "
-                    f"{_plain(expected)}. The config.yaml beside a checkpoint has its settings: give that by --config"
+                    f"{_plain(expected)}. The config.yaml beside a checkpoint has its settings: give that as --config, "
+                    "in place of yours"
                 )
         self._normalizers_are_set = True
         self._loaded_step = int(checkpoint.get("global_step", 0))

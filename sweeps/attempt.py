@@ -103,11 +103,12 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
     run.folder.mkdir(parents=True, exist_ok=True)
     record = read_record(run.folder) or Record(run.line, configs=config_hashes(run))
     log = run.folder / LOG
+    found = _state_of(run.product)
     if record.starts and "seconds" not in record.starts[-1]:  # the worker was killed, and could not say
         begun = datetime.fromisoformat(record.starts[-1]["begun"]).timestamp()
         record.starts[-1]["seconds"] = max(0.0, log.stat().st_mtime - begun) if log.is_file() else 0.0
     words = [*run.words, *(["--resume"] if has_state(run) else [])]
-    if run.command in ("collect", "convert") and record.made is not None and record.made == _state_of(run.product):
+    if run.command in ("collect", "convert") and found is not None and found == record.made:
         words.append("--overwrite")  # its own, and what it was made of was made anew
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     resumed = "--resume" in words
@@ -123,8 +124,9 @@ def attempt(run: PlannedRun, workplace: str, threads: str | None, *earlier: None
                 )
             record.starts[-1]["status"] = status
             record.finished = status == 0 and run.product.is_file()
-            if record.finished:
-                record.made = _state_of(run.product)
+            left = _state_of(run.product)
+            if left != found and status not in (MISTAKE, IN_USE):  # else it came from elsewhere
+                record.made = left
         finally:
             record.starts[-1]["seconds"] = time.monotonic() - start
             _write(run.folder, record)

@@ -109,6 +109,18 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     assert "Initial states: base" in page
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_judged_run_is_not_begun_anew_where_its_state_is_gone(
+    checkpoint: Path, finished: tuple[Path, str], tmp_path: Path, resume: bool
+) -> None:
+    output = shutil.copytree(finished[0], tmp_path / "run")
+    (output / "sac_last.zip").unlink()
+    best = (output / "sac_best.zip").read_bytes()
+    with pytest.raises(UserError, match="holds a run that was judged"):
+        run(checkpoint, output, resume=resume)
+    assert (output / "sac_best.zip").read_bytes() == best
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_the_steered_policy_is_judged_by_the_actor_the_steps_and_the_horizon_it_was_kept_for(
     checkpoint: Path,

@@ -108,7 +108,7 @@ def test_a_path_that_names_no_file_is_refused(path: str | list[str]) -> None:
 
 def test_a_file_without_any_success_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "failed.hdf5", [demonstration(6, None, 1)], {"env_name": "toy"}, {})
-    with pytest.raises(UserError, match=r"none of its 1 demonstrations .* reward above 0"):
+    with pytest.raises(UserError, match=r"none of the 1 demonstrations taken .* reward above 0"):
         read_transitions([tmp_path / "failed.hdf5"], DIMS, CHUNK, "sparse")
 
 

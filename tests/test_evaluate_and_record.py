@@ -124,6 +124,7 @@ def test_checkpoint_that_names_no_task_asks_for_one(tmp_path: Path, capsys: pyte
     assert "Name the task" in capsys.readouterr().err
     with pytest.warns(UserWarning, match="no env_args"):
         assert run(COMMANDS, [*line, "--task=lift"]) == 0
+    assert f"record --checkpoint {nameless} --task lift --output" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("in_process")

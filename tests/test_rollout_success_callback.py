@@ -261,6 +261,16 @@ def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
     assert load_policy(tmp_path / "best/policy.safetensors").spec.train_step == 5 * run.trainer.num_training_batches
 
 
+def test_a_run_that_goes_on_with_fewer_best_checkpoints_removes_the_others(tmp_path: Path) -> None:
+    run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4), epochs=3, keep=-1)
+    run.fit()
+    run.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    more = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4), epochs=5, keep=2)
+    more.trainer.fit(more.module, more.data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    names = sorted(path.name for path in (tmp_path / "best").glob("*.ckpt"))
+    assert names == [f"epoch000{epoch}-success0.000.ckpt" for epoch in (3, 4)]
+
+
 def record_of(folder: Path, rates: tuple[float, ...]) -> dict[str, Any]:
     """State of a ``BestCheckpoint`` in ``folder`` that has saved a file for each of ``rates``, the lowest first."""
     best = BestCheckpoint(str(folder))

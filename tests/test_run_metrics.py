@@ -11,12 +11,15 @@ def test_a_resumed_run_has_each_epoch_once_and_both_its_starts(cli_server: ForkS
     here, relative = f"import os; os.chdir({str(tmp_path)!r})", Path("run")  # as the shipped configs name it
     assert cli_server.run(fit_line(relative, data, trainer__max_epochs=3), before=here)[0] == 0
     assert not (folder / "report.html").exists(), "it was not asked for"
-    line = fit_line(relative, data, trainer__max_epochs=5, ema__decay=0.9, report="true")
+    logger = "lightning.pytorch.loggers.CSVLogger"
+    line = fit_line(relative, data, trainer__max_epochs=5, ema__decay=0.9, report="true", trainer__logger=logger)
+    line.append("--trainer.logger.save_dir=logs")
     resumed = cli_server.start([*line, "--resume"], before=here)
     assert resumed.wait() == 0
     said = resumed.output.read_text()
     assert "--resume goes on with other settings: " in said
     assert "ema.decay 0.9 (so far 0.999)" in said
+    assert "trainer.logger CSVLogger (so far False)" in said
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
     assert [row["epoch"] for row in rows if "val/loss" in row] == [1, 3], "where there was a validation, and only there"

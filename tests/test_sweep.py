@@ -431,6 +431,7 @@ def test_a_run_asked_to_stop_saves_however_the_wish_comes(
         "def save(*_):\n"
         "    print('saving', flush=True)\n"
         "    while not os.path.exists('asked_again'): time.sleep(0.01)\n"
+        "    open('bc/policy.safetensors', 'w').close()\n"
         "    print('saved', flush=True)\n"
         "    sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, save)\n"
@@ -463,6 +464,8 @@ def test_a_run_asked_to_stop_saves_however_the_wish_comes(
     record = read_record(planned.folder)
     assert record is not None
     assert record.starts[0]["status"] == 143
+    assert not record.finished
+    assert record.made is not None, "its own, however it ended"
 
 
 def test_data_are_made_anew_where_they_are_the_runs_own(tmp_path: Path) -> None:

@@ -128,6 +128,16 @@ def test_own_task_robot_observations_and_network(cli_server: ForkServer, tmp_pat
     assert status == 0, errors
     assert f"--network_module {__name__}\n" in run.output.read_text(), "the next command works as it is printed"
     assert "fused" not in errors or "Traceback" not in errors
+    last = tmp_path / "last.ckpt"
+    _, *words = own_line(tmp_path, f"[{first},{second}]", **flags, ckpt_path=last)
+    exported = f"--output={tmp_path / 'again.safetensors'}"
+    for line in (
+        ["validate", *words],
+        ["export", f"--checkpoint={last}", exported, f"--network_module={__name__}"],
+    ):
+        run = cli_server.start(line)
+        assert run.wait() == 0, run.stderr
+        assert f"--network_module {__name__}\n" in run.output.read_text()
     policy = load_policy(tmp_path / "policy.safetensors")
     assert isinstance(policy.network, ResidualNetwork)
     assert policy.spec.env_args == STACK

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from policies import load_policy
@@ -202,7 +203,12 @@ def test_a_run_saves_its_last_epoch_and_can_be_extended(cli_server: ForkServer, 
         assert status == 0, errors
         assert "another length" not in errors
     assert_same_state(tmp_path / "last.ckpt", tmp_path / "whole/last.ckpt")
-    assert "ckpt_path: null" in (tmp_path / "config.yaml").read_text()
+    # Its settings leave to each line what is of that line alone.
+    settings = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert not {"ckpt_path", "overwrite"} & set(settings)
+    line = ["predict", f"--checkpoint={tmp_path / 'last.ckpt'}", f"--config={tmp_path / 'config.yaml'}"]
+    status, errors = cli_server.run([*line, f"--predictions.output={tmp_path / 'chunks.npz'}"])
+    assert status == 0, errors
 
 
 def test_a_schedule_that_starts_anew_is_told(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
