@@ -48,6 +48,11 @@ class RunProgress(ProgressBar):
         shown = {k: v for k, v in self.get_metrics(trainer, pl_module).items() if k != "v_num"}
         self._bar.set_postfix(shown, refresh=False)
 
+    def show_rollouts(self, done: int, total: int) -> None:
+        """How many of a rollout's episodes are through; after the last the bar is as before."""
+        if self._bar is not None:
+            self._bar.set_description_str("fit" if done == total else f"fit, rollout {done}/{total}")
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._bar is not None:
             self._bar.close()

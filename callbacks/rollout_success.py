@@ -1,6 +1,7 @@
 """Success rate of the policy in the simulator, during training."""
 
 import dataclasses
+import itertools
 import os
 import socket
 import time
@@ -13,6 +14,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torchmetrics import MeanMetric
 
+from callbacks.lookup import find
+from callbacks.progress import RunProgress
 from callbacks.run_end import is_last_epoch
 from common.errors import UserError
 from datamodules.robomimic_datamodule import RobomimicDataModule
@@ -133,7 +136,13 @@ class RolloutSuccess(Callback):
         policy = pl_module.inference_policy
         agent = DiffusionAgent(policy)
         mine = range(trainer.global_rank, self.n_episodes, trainer.world_size)
-        results = run_episodes(agent, pool, seed, mine)
+        progress, done = find(trainer, RunProgress), itertools.count(1)
+
+        def show(result: EpisodeResult) -> None:
+            if progress is not None:
+                progress.show_rollouts(next(done), len(mine))
+
+        results = run_episodes(agent, pool, seed, mine, on_result=show)
         metrics = {
             METRIC: [float(result.success) for result in results],
             "rollout/episode_length": [float(result.length) for result in results],

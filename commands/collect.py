@@ -94,7 +94,7 @@ def collect(
 
             def show(result: EpisodeResult) -> None:
                 played.append(result.success)
-                share = f"{sum(played) / len(played):.0%} succeed"
+                share = f"{sum(played)} of {len(played)} succeed"  # the surplus too, which is not kept
                 progress.update(bar, description=f"{said}, {share}", completed=min(sum(played), n_demos))
 
             for result in collect_episodes(make_agent(pool.obs_dims), pool, states, n_demos, show):
@@ -102,14 +102,15 @@ def collect(
                 if result.success:
                     yield demonstration_of(result, pool.obs_dims)
 
-    write_dataset(output, demonstrations(), spec.env_args, split_masks(n_demos, seed), f"{operator}, seed {seed}")
+    origin = f"{operator}, seed {seed}"
+    write_dataset(output, demonstrations(), spec.env_args, split_masks(n_demos, seed), origin)
     tried = n_demos + len(failures)
     print(
         f"wrote {output}: {n_demos} demonstrations ({operator}), {sum(lengths)} transitions, mean length"
         f" {sum(lengths) / n_demos:.1f}; {n_demos} of {tried} episodes succeeded ({n_demos / tried:.1%}),"
         f" {sum(lengths) + sum(failures)} env steps in all"
     )
-    say_train(task, output)
+    say_train(task, output, origin, dataset)
 
 
 def _scripted(task: str, style: Literal["proficient", "mixed"]) -> "tuple[EnvSpec, MakeAgent]":

@@ -67,7 +67,7 @@ def convert(
     write_dataset(output, demonstrations, env_args, split_masks(len(names), seed=0), source)
     _report(names, [traces[index] for index in range(len(names))])
     print(f"wrote {output}: {len(names)} demonstrations, {sum(map(len, demonstrations))} transitions")
-    say_train(task_of(env_args), output)
+    say_train(task_of(env_args), output, source)
 
 
 def _env_args(recorded: dict[str, Any] | None, task: str | None) -> dict[str, Any]:

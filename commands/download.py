@@ -38,7 +38,7 @@ def download(
         try:
             with DatasetFile(output) as file:
                 print(f"{output} is there already: {len(file.names())} demonstrations. Remove it to fetch it again.")
-                say_train(known, output)
+                say_train(known, output, None)
                 return
         except UserError as error:
             print(f"{error}\nFetching it again.")
@@ -52,4 +52,4 @@ def download(
             check_version(file.env_args or {})
         except UserError as error:
             print(f"It can be read and trained on without rollouts (--rollout.every_n_epochs 0): {error}")
-    say_train(known, output)
+    say_train(known, output, None)

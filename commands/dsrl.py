@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +37,9 @@ def dsrl(line: Sequence[str]) -> None:
     add_settings(parser, named_learner(words))
     parsed = parser.parse_args(spell_out_switches(["resume"], words))
     parsed.pop("config")
+    signal.signal(
+        signal.SIGTERM, lambda signum, _: sys.exit(128 + signum)
+    )  # a cluster's: as Ctrl-C, what is open closes
     config, rest = parsed_settings(parser, parsed)
     steer(config, **rest)
 

@@ -87,4 +87,5 @@ def evaluate(
         page = output.with_suffix(".html")
         write_run_page([output], page)
         say_written(page)
-    say_next("watch it", "record", *played(checkpoint, sac, policy.spec, name), "--output", "videos")
+    beside = ["--compare"] if sac else []
+    say_next("watch it", "record", *played(checkpoint, sac, policy.spec, name), *beside, "--output", "videos")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the front door starts without PyTorch
 WELCOME = """\
 Diffusion policies on Robomimic data, steered by RL. Three things to begin with:
 
-  See a policy at work, then all of it from nothing (minutes, and about ten more on two cores):
+  See a policy at work (minutes), then all of it from nothing (ten more on two cores):
     make demo
     make quickstart
 
@@ -74,14 +74,29 @@ def first_flags(command: str) -> str:
     return "\n".join(["the flags that matter most; all of them are below:", *lines, "", ""])
 
 
-def say_train(task: str | None, dataset: Path) -> None:
-    """Print how to train on ``dataset``; ``task`` is its short name, None where it has none."""
-    config = f"configs/bc_{task}.yaml"
-    if (Path(__file__).parents[1] / config).is_file():
-        settings = [config, "--config", "configs/fast.yaml"]
-    else:
-        settings = ["configs/bc_lift.yaml", "--data.task", "null", "--output", f"checkpoints/bc/{dataset.stem}"]
-    say_next("train on it", "fit", "--config", *settings, "--dataset", dataset)
+def say_train(task: str | None, dataset: Path, source: str | None, copied: Path | None = None) -> None:
+    """Print how to train on a data set, by the recipe that README has for its kind.
+
+    Args:
+        task: its short name, None where it has none.
+        dataset: its file.
+        source: what the file says of its origin, None as Robomimic's own: human demonstrations.
+        copied: the file whose demonstrations it has played again.
+    """
+    config, folder = f"configs/bc_{task}.yaml", Path("checkpoints/bc") / (task or dataset.stem)
+    known = (Path(__file__).parents[1] / config).is_file()
+    words: list[object] = ["--config", config] if known else ["--config", "configs/bc_lift.yaml", "--data.task", "null"]
+    origin = source or "human"
+    if known and not origin.startswith("scripted expert, mixed"):  # RL is to steer that: its policy predicts the noise
+        words += ["--config", "configs/fast.yaml"]
+    if known and not origin.startswith("scripted expert"):
+        words += ["--config", "configs/human.yaml", "--data.train_filter_key", "null", "--data.val_filter_key", "null"]
+    words += ["--dataset", dataset if copied is None else f"[{copied}, {dataset}]"]
+    if copied is not None:
+        words += ["--trainer.max_epochs", "-1", "--trainer.max_steps", "12800"]
+    if not known or any(folder.glob("*.ckpt")):
+        words += ["--output", folder.with_name(dataset.stem)]
+    say_next("train on it", "fit", *words)
 
 
 def played(checkpoint: Path | str, sac: Path | None, spec: "PolicySpec", task: str | None = None) -> list[object]:

@@ -1,6 +1,6 @@
 """Runs the command that a line names, and turns a user's mistake into one message."""
 
-import importlib
+import importlib.util
 import inspect
 import json
 import os
@@ -95,6 +95,13 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
             function([name, *rest])
         else:
             _call(function, name, rest)
+    except ModuleNotFoundError:
+        if importlib.util.find_spec("jsonargparse") is not None:  # which every command needs
+            raise
+        return _mistake(
+            f"{sys.executable} lacks this project's packages. `make setup` installs them into .venv, and "
+            "`source .venv/bin/activate` makes that the Python of this shell"
+        )
     except LineError as error:
         return _mistake(f"{error}\nOptions: {program()} {name} --help")
     except InUseError as error:

@@ -41,7 +41,8 @@ def inspect(dataset: Path, output: Path | None = None, frames: bool = False) -> 
     if report.problems:
         raise UserError(f"{dataset}: {len(report.problems)} problems, listed above.")
     with DatasetFile(dataset) as file:
-        say_train(task_of(file.env_args) if file.env_args is not None else None, dataset)
+        task = task_of(file.env_args) if file.env_args is not None else None
+        say_train(task, dataset, file.attributes.get("source"))
 
 
 def _first_frames(dataset: Path) -> "dict[str, np.ndarray]":

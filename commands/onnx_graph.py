@@ -1,6 +1,7 @@
 """A policy as one ONNX graph: observations in raw units in, actions in the environment's units out."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +85,18 @@ def write_onnx(path: Path, policy: DiffusionPolicy, ddim_steps: int, agent: Stee
     if isinstance(graph, SteeredMean):
         del example["noise"]
     batch = torch.export.Dim("batch")
-    program = torch.onnx.export(
-        graph.eval(),
-        tuple(example.values()),
-        input_names=list(example),
-        output_names=["actions"],
-        dynamic_shapes={name: {0: batch} for name in example},
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name: batch will not be used")  # it is: of both inputs
+        program = torch.onnx.export(
+            graph.eval(),
+            tuple(example.values()),
+            input_names=list(example),
+            output_names=["actions"],
+            dynamic_shapes={name: {0: batch} for name in example},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in _metadata(policy, ddim_steps).items()})

@@ -86,18 +86,20 @@ def play(
     One at a time: an episode's frames may be gigabytes.
     """
     with Progress(transient=True, disable=not Console().is_terminal) as progress:  # an episode may take minutes
-        bar = progress.add_task("playing", total=len(indices) * len(agents))
+        chunks = -(-pool.spec.horizon // pool.spec.pred_horizon)  # of an episode, at most
+        bar, through = progress.add_task("playing", total=chunks * len(indices) * len(agents)), 0
         for index in indices:
             takes = []
             for label, agent in agents.items():
-                recorder = NoiseRecorder(agent)
+                recorder = NoiseRecorder(agent, lambda: progress.advance(bar))
                 result = run_episodes(recorder, pool, seed, [index], Capture(frames_every=1))[0]
                 assert result.frames is not None
                 outcome, title = "SUCCESS" if result.success else "FAILURE", f"{task}, {label}"
                 takes.append(
                     Take(title, result.frames, outcome, result.success, recorder.chosen, pool.spec.pred_horizon)
                 )
-                progress.advance(bar)
+                through += chunks
+                progress.update(bar, completed=through)
             yield index, takes
 
 

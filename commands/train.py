@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import platform
 import sys
 import traceback
@@ -106,6 +107,7 @@ class SaveRunConfig(SaveConfigCallback):
                 for path in (*files_of_run(self.config), Path(self.config.best.dirpath) / PAGE):
                     path.unlink(missing_ok=True)
             self.save_config(trainer, pl_module, "fit")
+            _say_begins(trainer, Path(self.config.best.dirpath))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.settings is not None:
@@ -132,6 +134,16 @@ class SaveRunConfig(SaveConfigCallback):
             if value is not None and not name.startswith(("trainer.logger", "trainer.callbacks"))
         }
         log_settings(trainer, self.settings)
+
+
+def _say_begins(trainer: Trainer, folder: Path) -> None:
+    """On what, for how long and into which folder: hours may follow."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    files, total = ", ".join(str(path) for path in data.paths), trainer.estimated_stepping_batches
+    until = "until it is stopped" if math.isinf(total) else f"to step {int(total):,}"
+    rank_zero_info(
+        f"fit: {files}, {len(data.train_chunks):,} windows of {data.pred_horizon} actions; {until}; in {folder}"
+    )
 
 
 def _say_changed(before: Path, now: dict[str, Any]) -> None:
@@ -419,4 +431,5 @@ def _quieten_lightning() -> None:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
                 handler.setStream(sys.stdout)
     reports = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    reports.addFilter(lambda record: not record.getMessage().startswith(("💡", "TPU available")))
+    unasked = ("💡", "TPU available", "Loading `train_dataloader`", "`Trainer.fit` stopped: `max_")  # the bar says
+    reports.addFilter(lambda record: not record.getMessage().startswith(unasked))

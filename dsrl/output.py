@@ -28,7 +28,7 @@ SHOWN = {
     "train/critic_loss": "critic loss",
     "train/q_pi": "Q",
     "time/updates_per_s": "updates/s",
-    "time/wall_s": "s",
+    "time/wall_s": "seconds",
 }
 
 
@@ -41,17 +41,17 @@ class Terminal(KVWriter):
 
     def __init__(self, total: int) -> None:
         self.console = Console()
-        text = TextColumn("{task.completed:,.0f}/{task.total:,.0f} env steps  success {task.fields[success]:.2f}")
+        text = TextColumn("{task.completed:,.0f}/{task.total:,.0f} env steps  success {task.fields[success]}")
         bar = (BarColumn(bar_width=20), text, TextColumn("{task.fields[updates]:,} updates"))
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         self.bar = Progress(*bar, *times, console=self.console, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task("", total=total, success=0.0, updates=0)
+        self.task = self.bar.add_task("", total=total, success="-", updates=0)
         self.bar.start()
 
     def update(self, env_steps: int, recent: Sequence[tuple[bool, int]], updates: int) -> None:
         """Move the bar; ``recent`` are (success, length) of the last episodes."""
         if not self.bar.disable:
-            success = sum(success for success, _ in recent) / max(len(recent), 1)
+            success = f"{sum(success for success, _ in recent) / len(recent):.2f}" if recent else "-"
             self.bar.update(self.task, completed=env_steps, success=success, updates=updates)
 
     def say(self, line: str) -> None:

@@ -125,7 +125,7 @@ class Trainer:
         self.tick = time.perf_counter()
         try:
             self._run()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or SIGTERM of a cluster
             kept = (self.folder / "sac_last.zip").is_file()
             saved = f"saved at {self.saved:,} env steps: --resume goes on there" if kept else "nothing was saved yet"
             self.terminal.say(f"stopped at {self.env_steps:,} env steps; {saved}")
@@ -135,7 +135,10 @@ class Trainer:
 
     def _run(self) -> None:
         self.obs = self.venv.reset()
-        if self.env_steps == 0:
+        if self.env_steps > 0:
+            self.terminal.update(self.env_steps, self.recent, self.learner._n_updates)
+            self.terminal.say(f"resumed at {self.env_steps:,} env steps")
+        else:
             self._warm_start()
             self._evaluate_and_save()
         every = self.config.evaluation.every

@@ -1,6 +1,6 @@
 """Agents for ``run_episodes``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -58,13 +58,19 @@ class NoiseAgent(Protocol):
 
 
 class NoiseRecorder:
-    """Plays an agent's chunks, and keeps the noise (H, A) behind each in ``chosen``, in the order of playing."""
+    """Plays an agent's chunks, and keeps the noise (H, A) behind each in ``chosen``, in the order of playing.
 
-    def __init__(self, agent: NoiseAgent) -> None:
-        self.agent = agent
+    Args:
+        agent: chooses the noise.
+        on_chunk: called before each chunk that is played.
+    """
+
+    def __init__(self, agent: NoiseAgent, on_chunk: Callable[[], None] = lambda: None) -> None:
+        self.agent, self.on_chunk = agent, on_chunk
         self.chosen: list[np.ndarray] = []
 
     def act(self, obs: np.ndarray, episodes: Sequence[Episode]) -> np.ndarray:
+        self.on_chunk()
         noise = self.agent.noise(obs, episodes)
         self.chosen.extend(noise)
         return self.agent.decoder.decode(obs, noise)

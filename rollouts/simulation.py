@@ -27,8 +27,8 @@ def simulation_of(
     name = task_of(env_args)
     if named is not None and find_task(named).env_name != env_args["env_name"]:
         raise UserError(
-            f"the task is given as {named!r} ({find_task(named).env_name}), but the data are of "
-            f"{env_args['env_name']}: name the task that fits, or choose other data"
+            f"the task is given as {named!r} ({find_task(named).env_name}), but the policy's data are "
+            f"of {env_args['env_name']}: name the task that fits, or another policy or data set"
         )
     if horizon is None:
         horizon = TASKS[name].horizon if name is not None else DEFAULT_HORIZON

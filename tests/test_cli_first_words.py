@@ -78,14 +78,42 @@ def test_one_name_per_kind_of_flag_beside_the_names_that_parsers_know(
     assert "--resume" in errors
 
 
-@pytest.mark.parametrize("task", ["can", "tool_hang", None])
-def test_a_data_set_is_followed_by_how_to_train_on_it(task: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    say_train(task, Path("data/my file.hdf5"))
+@pytest.mark.parametrize(
+    ("task", "source", "there", "configs"),
+    [
+        ("can", None, False, ["bc_can", "fast", "human"]),
+        ("can", None, True, ["bc_can", "fast", "human"]),
+        ("can", "adapted from few.hdf5, seed 0", False, ["bc_can", "fast", "human"]),
+        ("can", "scripted expert, proficient, seed 0", False, ["bc_can", "fast"]),
+        ("can", "scripted expert, mixed, seed 0", False, ["bc_can"]),
+        ("tool_hang", None, False, ["bc_tool_hang", "fast", "human"]),
+        (None, None, False, ["bc_lift"]),
+    ],
+)
+def test_a_data_set_is_followed_by_how_to_train_on_it(
+    task: str | None,
+    source: str | None,
+    there: bool,
+    configs: list[str],
+    cli_server: ForkServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there:
+        (tmp_path / "checkpoints/bc/can").mkdir(parents=True)
+        (tmp_path / "checkpoints/bc/can/last.ckpt").touch()
+    copied = source is not None and "few.hdf5" in source
+    say_train(task, Path("data/my file.hdf5"), source, Path("data/few.hdf5") if copied else None)
     words = shlex.split(capsys.readouterr().out.partition("cli.py ")[2])
-    assert (words[0], words[-2:]) == ("fit", ["--dataset", "data/my file.hdf5"])
-    config = ROOT / words[words.index("--config") + 1]
-    assert config.is_file()
-    assert (config.name == f"bc_{task}.yaml") != ("--data.task" in words)
+    assert [word for word in words if word.endswith(".yaml")] == [f"configs/{name}.yaml" for name in configs]
+    shown = cli_server.start([*words, "--print_config"])
+    assert shown.wait() == 0, shown.stderr
+    config = yaml.safe_load(shown.output.read_text())
+    assert config["data"]["path"] == (["data/few.hdf5", "data/my file.hdf5"] if copied else "data/my file.hdf5")
+    assert config["best"]["dirpath"] == f"checkpoints/bc/{'my file' if there or task is None else task}"
+    assert config["data"]["task"] == task
 
 
 @pytest.mark.parametrize("wanted", ["cpu", "mps"])

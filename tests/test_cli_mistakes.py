@@ -108,7 +108,7 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "ddim steps": ({"model__diffusion__ddim_steps": 200}, "200"),
     "spacing": ({"model__diffusion__spacing": "middle"}, "middle"),
     "unknown network": ({"model__network": "nowhere.Net"}, "nowhere.Net"),
-    "a function as network": ({"model__network__class_path": "os.system"}, 'key "model.network"'),
+    "a function as network": ({"model__network__class_path": "os.system"}, "--model.network: "),
     "no network": ({"model__network": "torch.nn.Linear"}, "torch.nn.Linear"),
     "no accelerator": ({"trainer__accelerator": "quantum"}, "quantum"),
     "precision": ({"trainer__precision": "12"}, "12"),
@@ -123,6 +123,8 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "no checkpoint": ({"ckpt_path": ""}, "does not exist"),
     "negative seed": ({"seed_everything": -1}, "seed_everything is -1"),
     "negative rate": ({"model__lr": -1}, "model.lr is -1.0"),
+    "no number": ({"model__lr": "abc"}, "--model.lr: Expected float. Got value: abc"),
+    "mistyped": ({"modle__lr": 1}, "Is --model.lr meant in place of --modle.lr?"),
 }
 
 
@@ -285,8 +287,10 @@ def test_outputs_that_cannot_be_written(cli_server: ForkServer, data: Path, trai
 
 @pytest.mark.parametrize("command", ["export", "evaluate", "record"])
 def test_plain_commands(cli_server: ForkServer, command: str) -> None:
-    assert "--chekpoint" in one_message(*cli_server.run([command, "--chekpoint", "x"]))
-    assert "checkpoint" in one_message(*cli_server.run([command]))
+    meant = one_message(*cli_server.run([command, "--chekpoint", "x"]))
+    assert "Is --checkpoint meant in place of --chekpoint?" in meant
+    assert "(each value follows its flag)" in one_message(*cli_server.run([command, "x.ckpt"]))
+    assert "required: --checkpoint" in one_message(*cli_server.run([command]))
 
 
 def test_files_left_beside_the_front_door_are_not_pythons_own(tmp_path: Path) -> None:
@@ -310,6 +314,12 @@ def test_a_reader_that_has_gone_ends_the_program_quietly(words: list[str]) -> No
     with open(writer, "w") as output:
         done = subprocess.run(line, cwd=ROOT, env=env, stdout=output, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_python_without_the_packages_is_told_where_they_are() -> None:
+    line = [sys.executable, "-S", "cli.py", "inspect", "--dataset", "x"]  # no site-packages
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert "source .venv/bin/activate" in one_message(done.returncode, done.stderr)
 
 
 def test_the_real_front_door() -> None:

@@ -3,7 +3,10 @@
 import contextlib
 import io
 import json
+import os
+import re
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from envs.tasks import default_env_args
 from policies import DiffusionPolicy, PolicySpec
 from policies.schedule import DiffusionConfig
 from policies.spec import NetworkConfig
+from tests.training_toy import ForkServer, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,11 @@ def finished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended(
-    checkpoint: Path, finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    finished: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = shutil.copytree(finished[0], tmp_path / "run")
     assert {path.name for path in output.iterdir()} == {
@@ -99,6 +107,7 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
         run(checkpoint, output)
     monkeypatch.setattr("envs.pool.available_cpus", lambda: 2)
     run(checkpoint, output, train_steps=160, resume=True)
+    assert "resumed at 160 env steps" in capsys.readouterr().out
     assert yaml.safe_load((output / "config.yaml").read_text())["env"] == config["env"], "as many on another machine"
     assert (output / "metrics.csv").read_text().count("\n") > 3
     starts = json.loads((output / "provenance.json").read_text())
@@ -107,6 +116,25 @@ def test_a_run_leaves_archives_settings_metrics_and_a_report_and_can_be_extended
     page = (output / "report.html").read_text()
     assert "resumed by" in page
     assert "Initial states: base" in page
+
+
+def test_a_run_that_a_cluster_ends_says_where_it_would_go_on(
+    cli_server: ForkServer, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    line = ["dsrl", "--config=configs/debug/dsrl_fast.yaml", "--task=lift", f"--bc_checkpoint={checkpoint}"]
+    line += [
+        f"--output={folder}",
+        "--resume",
+        "--train_steps=100000",
+        "--evaluation.every=100000",
+        "--initial_steps=100",
+    ]
+    run = cli_server.start(line)
+    wait_for(folder / "sac_last.zip")
+    os.kill(run.pid, signal.SIGTERM)
+    assert run.wait() == 128 + signal.SIGTERM
+    assert re.search(r"^stopped at [\d,]+ env steps; saved at [\d,]+ env steps: --resume", run.output.read_text(), re.M)
 
 
 @pytest.mark.parametrize("resume", [False, True])

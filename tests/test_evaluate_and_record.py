@@ -91,7 +91,7 @@ def test_record_writes_one_playable_video_per_episode(checkpoint: Path, tmp_path
         (["--checkpoint=nowhere.safetensors"], r"nowhere\.safetensors does not exist"),
         (["--checkpoint={c}", "--n_episodes=0"], r"--n_episodes is 0"),
         (["--checkpoint={c}", "--ddim_steps=101"], r"--ddim_steps is 101: .* expected 1 to 100"),
-        (["--checkpoint={c}", "--task=can"], r"'can' \(PickPlaceCan\), but the data are of Lift"),
+        (["--checkpoint={c}", "--task=can"], r"'can' \(PickPlaceCan\), but the policy's data are of Lift"),
         (["--checkpoint={c}", "--task=cup"], r"unknown task 'cup'"),
         (["--checkpoint={c}", "--horizon=0"], r"horizon is 0"),
         (["--checkpoint={c}", "--output=/proc/results.json"], r"cannot write /proc/results\.json"),

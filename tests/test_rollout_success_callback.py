@@ -19,6 +19,7 @@ from callbacks import rollout_success
 from callbacks.checkpoints import BestCheckpoint
 from callbacks.ema import EMA
 from callbacks.policy_export import PolicyExport
+from callbacks.progress import RunProgress
 from callbacks.rollout_success import METRIC, SELECTION_SEED, RolloutSuccess
 from common.errors import UserError
 from datamodules.robomimic_datamodule import RobomimicDataModule
@@ -70,7 +71,7 @@ class Run:
             accelerator="cpu",
             logger=self.logger,
             num_sanity_val_steps=2,
-            enable_progress_bar=False,
+            enable_progress_bar=any(isinstance(each, RunProgress) for each in callbacks),
             enable_model_summary=False,
             callbacks=[EMA(0.9), rollout, BestCheckpoint(best, keep), PolicyExport(best), *callbacks],
             **{"max_epochs": epochs, **limits},
@@ -85,9 +86,15 @@ class Run:
         return [(point.step, point.value) for point in reader.Scalars(tag)]
 
 
-def test_rolls_out_every_n_epochs_and_leaves_the_best_policy(tmp_path: Path) -> None:
-    run = Run(tmp_path, RolloutSuccess(every_n_epochs=2, n_episodes=3, n_envs=2, horizon=8))
+def test_rolls_out_every_n_epochs_and_leaves_the_best_policy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout = RolloutSuccess(every_n_epochs=2, n_episodes=3, n_envs=2, horizon=8)
+    run = Run(tmp_path, rollout, callbacks=[RunProgress()])
     run.fit()
+    shown = capsys.readouterr().err.split("\r")
+    assert sum("fit, rollout 2/3" in line for line in shown) == 2, "the bar says what takes so long"
+    assert shown[-1].startswith("fit: 100%")
     steps_per_epoch = run.trainer.num_training_batches
     logged = run.scalars(METRIC)
     assert [step for step, _ in logged] == [2 * steps_per_epoch - 1, 4 * steps_per_epoch - 1]  # not in the sanity check
@@ -116,7 +123,7 @@ class NoSimulator:
 def rolled_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rollouts succeed at once."""
 
-    def outcome(agent: Any, pool: Any, seed: int, indices: Any, *rest: Any) -> list[EpisodeResult]:
+    def outcome(agent: Any, pool: Any, seed: int, indices: Any, **rest: Any) -> list[EpisodeResult]:
         return [EpisodeResult(i, i, True, 10, 1.0) for i in indices]
 
     monkeypatch.setattr(rollout_success, "EnvPool", NoSimulator)
@@ -200,7 +207,7 @@ def test_crash_in_a_rollout_leaves_the_weights_as_they_were(tmp_path: Path, monk
 
 
 def test_success_is_the_share_of_successful_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def outcome(agent: Any, pool: Any, seed: int, indices: Any, *rest: Any) -> list[EpisodeResult]:
+    def outcome(agent: Any, pool: Any, seed: int, indices: Any, **rest: Any) -> list[EpisodeResult]:
         assert seed == SELECTION_SEED
         return [EpisodeResult(i, i, success=i < 2, length=10 + i, total_reward=float(i < 2)) for i in indices]
 
@@ -245,7 +252,7 @@ def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
 ) -> None:
     rates = [0.5, 1.0, 1.0, 1.0, 1.0, 0.5]
 
-    def outcome(agent: Any, pool: Any, seed: int, indices: Any, *rest: Any) -> list[EpisodeResult]:
+    def outcome(agent: Any, pool: Any, seed: int, indices: Any, **rest: Any) -> list[EpisodeResult]:
         rate = rates[run.trainer.current_epoch]
         return [EpisodeResult(i, i, i < 2 * rate, 10, 0.0) for i in indices]
 
@@ -313,7 +320,7 @@ def test_a_run_that_goes_on_elsewhere_says_that_it_leaves_its_best_behind(tmp_pa
 
 def test_task_that_contradicts_the_file_is_refused_before_training(tmp_path: Path) -> None:
     run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1), task="can")
-    with pytest.raises(UserError, match=r"'can' \(PickPlaceCan\), but the data are of Lift"):
+    with pytest.raises(UserError, match=r"'can' \(PickPlaceCan\), but the policy's data are of Lift"):
         run.fit()
 
 

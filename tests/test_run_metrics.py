@@ -1,6 +1,7 @@
 """A run of `fit` leaves a page about it, and what that is made of."""
 
 import json
+import re
 from pathlib import Path
 
 from tests.training_toy import ForkServer, fit_line, write_toy_dataset
@@ -17,6 +18,7 @@ def test_a_resumed_run_has_each_epoch_once_and_both_its_starts(cli_server: ForkS
     resumed = cli_server.start([*line, "--resume"], before=here)
     assert resumed.wait() == 0
     said = resumed.output.read_text()
+    assert re.search(rf"^fit: {re.escape(str(data))}, \d+ windows of 4 actions; to step \d+; in run$", said, re.M)
     assert "--resume goes on with other settings: " in said
     assert "ema.decay 0.9 (so far 0.999)" in said
     assert "trainer.logger CSVLogger (so far False)" in said
