@@ -25,7 +25,10 @@ class RunProgress(ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with the first epoch, when everything else has said how the run begins."""
+        if self._bar is not None:
+            return
         total = trainer.estimated_stepping_batches
         self._bar = tqdm(
             total=None if math.isinf(total) else int(total),

@@ -53,6 +53,7 @@ def collect(
     from common.errors import UserError
     from common.files import check_new
     from datamodules.demonstrations import Demonstration, write_dataset
+    from datamodules.hdf5 import DatasetFile
     from datamodules.splits import split_masks
     from envs.pool import EnvPool
     from experts.collection import ADAPTED_SEEDS, collect_episodes, demonstration_of
@@ -74,11 +75,13 @@ def collect(
     check_new(output, overwrite, dataset)
     if dataset is None:
         style = style or "proficient"
-        operator = f"scripted expert, {style}"
+        operator, made_of = f"scripted expert, {style}", None
         spec, make_agent = _scripted(task, style)
         states = seed
     else:
         operator = f"adapted from {dataset.name}"
+        with DatasetFile(dataset) as file:
+            made_of = file.attributes.get("source", operator)
         spec, make_agent = _adapted(task, dataset, filter_key, demos)
         states = ADAPTED_SEEDS + seed
     lengths: list[int] = []  # of the successes
@@ -110,7 +113,8 @@ def collect(
         f" {sum(lengths) / n_demos:.1f}; {n_demos} of {tried} episodes succeeded ({n_demos / tried:.1%}),"
         f" {sum(lengths) + sum(failures)} env steps in all"
     )
-    say_train(task, output, origin, dataset)
+    whole = filter_key is None and demos is None
+    say_train(task, output, made_of or origin, dataset if whole else None)
 
 
 def _scripted(task: str, style: Literal["proficient", "mixed"]) -> "tuple[EnvSpec, MakeAgent]":

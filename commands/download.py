@@ -23,7 +23,7 @@ def download(
         version: v141: recorded in robosuite 1.4, from the address in robomimic's registry; v15: in robosuite 1.5, from
             Hugging Face (a mirror: the environment variable HF_ENDPOINT).
     """
-    from commands.first_words import say_train
+    from commands.first_words import MACHINES, say_train
     from common.errors import UserError
     from datamodules.download import fetch, official_url
     from datamodules.hdf5 import DatasetFile
@@ -31,14 +31,14 @@ def download(
     from envs.installed import check_version
     from envs.tasks import TASKS
 
-    known = task if task in TASKS else None
+    known, source = task if task in TASKS else None, MACHINES if dataset_type == "mg" else None
     suffix = "_v15" if version == "v15" else ""
     output = output or Path("data") / f"{task}_{dataset_type}{suffix}.hdf5"
     if output.exists():
         try:
             with DatasetFile(output) as file:
                 print(f"{output} is there already: {len(file.names())} demonstrations. Remove it to fetch it again.")
-                say_train(known, output, None)
+                say_train(known, output, source)
                 return
         except UserError as error:
             print(f"{error}\nFetching it again.")
@@ -52,4 +52,4 @@ def download(
             check_version(file.env_args or {})
         except UserError as error:
             print(f"It can be read and trained on without rollouts (--rollout.every_n_epochs 0): {error}")
-    say_train(known, output, None)
+    say_train(known, output, source)

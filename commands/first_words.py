@@ -27,6 +27,8 @@ Diffusion policies on Robomimic data, steered by RL. Three things to begin with:
 
 All commands: {program} --help"""
 
+MACHINES = "machines"  # the origin of Robomimic's mg files
+
 FIRST_FLAGS: dict[str, dict[str, str]] = {
     "fit": {
         "--config FILE": "configs/bc_TASK.yaml; a second one, such as configs/fast.yaml, is laid over the first",
@@ -80,22 +82,27 @@ def say_train(task: str | None, dataset: Path, source: str | None, copied: Path 
     Args:
         task: its short name, None where it has none.
         dataset: its file.
-        source: what the file says of its origin, None as Robomimic's own: human demonstrations.
-        copied: the file whose demonstrations it has played again.
+        source: what the file says of its origin, or of copies the file that they were made of; None as Robomimic's
+            own: human demonstrations.
+        copied: the file whose demonstrations it has played again, all of them.
     """
-    config, folder = f"configs/bc_{task}.yaml", Path("checkpoints/bc") / (task or dataset.stem)
+    config, folder = f"configs/bc_{task}.yaml", Path("checkpoints/bc")
     known = (Path(__file__).parents[1] / config).is_file()
     words: list[object] = ["--config", config] if known else ["--config", "configs/bc_lift.yaml", "--data.task", "null"]
     origin = source or "human"
     if known and not origin.startswith("scripted expert, mixed"):  # RL is to steer that: its policy predicts the noise
         words += ["--config", "configs/fast.yaml"]
-    if known and not origin.startswith("scripted expert"):
+    human = known and not origin.startswith(("scripted expert", MACHINES))
+    if human:
         words += ["--config", "configs/human.yaml", "--data.train_filter_key", "null", "--data.val_filter_key", "null"]
     words += ["--dataset", dataset if copied is None else f"[{copied}, {dataset}]"]
-    if copied is not None:
+    if human and copied is not None:
         words += ["--trainer.max_epochs", "-1", "--trainer.max_steps", "12800"]
-    if not known or any(folder.glob("*.ckpt")):
-        words += ["--output", folder.with_name(dataset.stem)]
+    names = [*([task] if task and known else []), dataset.stem, *(f"{dataset.stem}_{count}" for count in range(2, 100))]
+    taken = {path.parent.name for kind in ("ckpt", "safetensors") for path in folder.glob(f"*/*.{kind}")}
+    free = next(name for name in names if name not in taken)
+    if free != task or not known:
+        words += ["--output", folder / free]
     say_next("train on it", "fit", *words)
 
 

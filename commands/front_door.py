@@ -1,5 +1,6 @@
 """Runs the command that a line names, and turns a user's mistake into one message."""
 
+import difflib
 import importlib.util
 import inspect
 import json
@@ -103,7 +104,8 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
             "`source .venv/bin/activate` makes that the Python of this shell"
         )
     except LineError as error:
-        return _mistake(f"{error}\nOptions: {program()} {name} --help")
+        meant = _meant(str(error), [*error.flags, *commands[name].other_names])
+        return _mistake(f"{error}{meant}\nOptions: {program()} {name} --help")
     except InUseError as error:
         return _mistake(str(error), IN_USE)
     except UserError as error:
@@ -171,6 +173,18 @@ def spell_out_lists(names: Iterable[str], args: list[str]) -> list[str]:
 def _overview(commands: Mapping[str, Command]) -> str:
     lines = [f"  {name:<10}{command.summary}" for name, command in commands.items()]
     return "\n".join([f"usage: {program()} <command> [options]", "", *lines, "", f"{program()} <command> --help"])
+
+
+def _meant(message: str, flags: Sequence[str]) -> str:
+    """For a word that a parser does not know, the flag that is most like it."""
+    unknown = message.partition("unrecognized arguments: ")[2].split()
+    if not unknown:
+        return ""
+    if not unknown[0].startswith("-"):
+        return " (each value follows its flag)"
+    flag = unknown[0].partition("=")[0]
+    alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.75)
+    return f". Is {alike[0]} meant in place of {flag}?" if alike else ""
 
 
 def _mistake(message: str, status: int = MISTAKE) -> int:

@@ -1,6 +1,5 @@
 """Command lines by jsonargparse, with a mistake ending in one message instead of the whole usage text."""
 
-import difflib
 import os
 import re
 from pathlib import Path
@@ -16,7 +15,7 @@ PLAINER = (
     (r"<class '(\w+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
     (r"\bExpected a (?=\w)", "Expected "),
-    (r"^(the following arguments are required: )(?=\w)", r"\1--"),
+    (r"(?:(?<=arguments are required: )|(?<=, ))(\w+)(?=$|, \w+)", r"--\1"),
 )
 
 
@@ -29,18 +28,9 @@ class ProjectParser:
             super().error(message, ex)  # type: ignore[misc]
         for theirs, plain in PLAINER:
             message = re.sub(theirs, plain, message)
-        raise LineError(message + self._meant(message))
-
-    def _meant(self, message: str) -> str:
-        """For a word that the parser does not know, the flag that is most like it."""
-        unknown = message.partition("unrecognized arguments: ")[2].split()
-        if not unknown:
-            return ""
-        if not unknown[0].startswith("-"):
-            return " (each value follows its flag)"
-        flags = [flag for action in self._actions for flag in action.option_strings]  # type: ignore[attr-defined]
-        flag, meant = unknown[0].partition("=")[0], difflib.get_close_matches(unknown[0].partition("=")[0], flags, 1)
-        return f". Is {meant[0]} meant in place of {flag}?" if meant else ""
+        flags = {flag for action in self._actions for flag in action.option_strings}  # type: ignore[attr-defined]
+        sections = {flag.rpartition(".")[0] for flag in flags}
+        raise LineError(message, sorted(flags - sections))
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:
         """The line's values, those of its config files and the defaults."""

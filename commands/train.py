@@ -140,7 +140,7 @@ def _say_begins(trainer: Trainer, folder: Path) -> None:
     """On what, for how long and into which folder: hours may follow."""
     data = trainer.datamodule  # type: ignore[attr-defined]
     files, total = ", ".join(str(path) for path in data.paths), trainer.estimated_stepping_batches
-    until = "until it is stopped" if math.isinf(total) else f"to step {int(total):,}"
+    until = "until it is stopped" if math.isinf(total) else f"at most to step {int(total):,}"
     rank_zero_info(
         f"fit: {files}, {len(data.train_chunks):,} windows of {data.pred_horizon} actions; {until}; in {folder}"
     )
@@ -162,8 +162,8 @@ def _say_changed(before: Path, now: dict[str, Any]) -> None:
 
 def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Dotted name, value before and value now, each where the two part: at a value, or where one has a section."""
-    for key in {**before, **now}:
-        given, new = before.get(key), now.get(key)
+    for key, new in now.items():
+        given = before.get(key)
         if isinstance(given, dict) and isinstance(new, dict):
             yield from _differences(given, new, f"{prefix}{key}.")
         elif given != new:

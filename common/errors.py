@@ -1,5 +1,7 @@
 """The one exception that means "the user can mend this"."""
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake in a command's input: the message names what, where, found, expected and how to mend it.
@@ -16,4 +18,13 @@ class InUseError(UserError):
 
 
 class LineError(UserError):
-    """A mistake in the words of a command line, which the command's ``--help`` would clear up."""
+    """A mistake in the words of a command line, which the command's ``--help`` would clear up.
+
+    Args:
+        message: what is wrong.
+        flags: those that the line's parser knows.
+    """
+
+    def __init__(self, message: str, flags: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.flags = flags

@@ -60,7 +60,7 @@ def test_a_few_make_many_that_replay(
     with worker_threads():
         collect(task, 8, path, few[task], filter_key="train", seed=3, n_envs=4)  # type: ignore[arg-type]
     shown, _, said = capsys.readouterr().out.partition("wrote ")
-    assert re.search(rf"{task}\.hdf5, \d+% succeed", shown)
+    assert re.search(rf"{task}\.hdf5, \d+ of \d+ succeed", shown)
     words = said.split()
     tried = int(words[words.index("episodes") - 1])
     assert 8 / tried >= AT_LEAST[task]

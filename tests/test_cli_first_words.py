@@ -84,6 +84,7 @@ def test_one_name_per_kind_of_flag_beside_the_names_that_parsers_know(
         ("can", None, False, ["bc_can", "fast", "human"]),
         ("can", None, True, ["bc_can", "fast", "human"]),
         ("can", "adapted from few.hdf5, seed 0", False, ["bc_can", "fast", "human"]),
+        ("can", "machines", False, ["bc_can", "fast"]),
         ("can", "scripted expert, proficient, seed 0", False, ["bc_can", "fast"]),
         ("can", "scripted expert, mixed, seed 0", False, ["bc_can"]),
         ("tool_hang", None, False, ["bc_tool_hang", "fast", "human"]),
@@ -102,8 +103,9 @@ def test_a_data_set_is_followed_by_how_to_train_on_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if there:
-        (tmp_path / "checkpoints/bc/can").mkdir(parents=True)
-        (tmp_path / "checkpoints/bc/can/last.ckpt").touch()
+        for taken in ("can/last.ckpt", "my file/policy.safetensors", "my file_2/last.ckpt"):
+            (tmp_path / "checkpoints/bc" / taken).parent.mkdir(parents=True)
+            (tmp_path / "checkpoints/bc" / taken).touch()
     copied = source is not None and "few.hdf5" in source
     say_train(task, Path("data/my file.hdf5"), source, Path("data/few.hdf5") if copied else None)
     words = shlex.split(capsys.readouterr().out.partition("cli.py ")[2])
@@ -112,7 +114,7 @@ def test_a_data_set_is_followed_by_how_to_train_on_it(
     assert shown.wait() == 0, shown.stderr
     config = yaml.safe_load(shown.output.read_text())
     assert config["data"]["path"] == (["data/few.hdf5", "data/my file.hdf5"] if copied else "data/my file.hdf5")
-    assert config["best"]["dirpath"] == f"checkpoints/bc/{'my file' if there or task is None else task}"
+    assert config["best"]["dirpath"] == f"checkpoints/bc/{'my file_3' if there else task or 'my file'}"
     assert config["data"]["task"] == task
 
 

@@ -125,6 +125,8 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "negative rate": ({"model__lr": -1}, "model.lr is -1.0"),
     "no number": ({"model__lr": "abc"}, "--model.lr: Expected float. Got value: abc"),
     "mistyped": ({"modle__lr": 1}, "Is --model.lr meant in place of --modle.lr?"),
+    "mistyped name": ({"datset": 1}, "Is --dataset meant in place of --datset?"),
+    "mistyped switch": ({"resum": 1}, "Is --resume meant in place of --resum?"),
 }
 
 
@@ -291,6 +293,7 @@ def test_plain_commands(cli_server: ForkServer, command: str) -> None:
     assert "Is --checkpoint meant in place of --chekpoint?" in meant
     assert "(each value follows its flag)" in one_message(*cli_server.run([command, "x.ckpt"]))
     assert "required: --checkpoint" in one_message(*cli_server.run([command]))
+    assert "required: --n_demos, --output\n" in one_message(*cli_server.run(["collect", "--task", "lift"]))
 
 
 def test_files_left_beside_the_front_door_are_not_pythons_own(tmp_path: Path) -> None:
