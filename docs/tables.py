@@ -236,6 +236,12 @@ GOALS = (
         _seeds("square-human-ensemble-velocity_prior", 91, 92, 93),
         100_000,
     ),
+    Goal(
+        "the same after 800 of its 1,280 epochs",
+        0.97,
+        _seeds("square-human-ensemble-velocity-800_prior", 94, 95, 96),
+        100_000,
+    ),
     Goal("Lift's pieces, steered", 0.99, _seeds("lift-human-ensemble_prior", 53, 54, 55), 100_000),
     Goal("Can's pieces, steered", 0.97, _seeds("can-human-ensemble_prior", 61, 62, 63), 100_000),
     Goal(
@@ -266,7 +272,7 @@ def steered_can_pieces() -> str:
 def _steered_ensembles(task: str) -> str:
     found = []
     runs = {row["run"] for row in rows("dsrl.csv") if row["run"].startswith(f"{task}-human-ensemble")}
-    for run in sorted(runs, key=lambda run: ("-50" in run, "-noise" in run, "-velocity" in run, run)):
+    for run in sorted(runs, key=lambda run: ("-50" in run, "-noise" in run, "-velocity" in run, "-800" in run, run)):
         own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
@@ -275,6 +281,7 @@ def _steered_ensembles(task: str) -> str:
             "-50-kl16": "of 50, KL 16",
             "-50": "of 50",
             "-noise": "predicts the noise",
+            "-velocity-800": "the same, 800 epochs",
             "-velocity": "predicts the velocity",
             "-few": "`human_few.yaml`",
             "-adapted60": "60 copies",
