@@ -37,9 +37,8 @@ def dsrl(line: Sequence[str]) -> None:
     add_settings(parser, named_learner(words))
     parsed = parser.parse_args(spell_out_switches(["resume"], words))
     parsed.pop("config")
-    signal.signal(
-        signal.SIGTERM, lambda signum, _: sys.exit(128 + signum)
-    )  # a cluster's: as Ctrl-C, what is open closes
+    # A cluster's request ends the run as Ctrl-C does: what is open closes.
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     config, rest = parsed_settings(parser, parsed)
     steer(config, **rest)
 

@@ -1,5 +1,6 @@
 """What a newcomer reads first: the welcome, the flags that matter, and at a command's end what to do next."""
 
+import itertools
 import shlex
 import sys
 from pathlib import Path
@@ -98,7 +99,8 @@ def say_train(task: str | None, dataset: Path, source: str | None, copied: Path 
     words += ["--dataset", dataset if copied is None else f"[{copied}, {dataset}]"]
     if human and copied is not None:
         words += ["--trainer.max_epochs", "-1", "--trainer.max_steps", "12800"]
-    names = [*([task] if task and known else []), dataset.stem, *(f"{dataset.stem}_{count}" for count in range(2, 100))]
+    own = [task] if task and known else []
+    names = itertools.chain(own, [dataset.stem], (f"{dataset.stem}_{number}" for number in itertools.count(2)))
     taken = {path.parent.name for kind in ("ckpt", "safetensors") for path in folder.glob(f"*/*.{kind}")}
     free = next(name for name in names if name not in taken)
     if free != task or not known:

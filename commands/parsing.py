@@ -15,7 +15,6 @@ PLAINER = (
     (r"<class '(\w+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
     (r"\bExpected a (?=\w)", "Expected "),
-    (r"(?:(?<=arguments are required: )|(?<=, ))(\w+)(?=$|, \w+)", r"--\1"),
 )
 
 
@@ -28,6 +27,9 @@ class ProjectParser:
             super().error(message, ex)  # type: ignore[misc]
         for theirs, plain in PLAINER:
             message = re.sub(theirs, plain, message)
+        begins, required, missing = message.partition("arguments are required: ")
+        if required:
+            message = begins + required + re.sub(r"(?<![\w.-])(?=\w)", "--", missing)
         flags = {flag for action in self._actions for flag in action.option_strings}  # type: ignore[attr-defined]
         sections = {flag.rpartition(".")[0] for flag in flags}
         raise LineError(message, sorted(flags - sections))

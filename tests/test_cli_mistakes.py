@@ -124,6 +124,7 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "negative seed": ({"seed_everything": -1}, "seed_everything is -1"),
     "negative rate": ({"model__lr": -1}, "model.lr is -1.0"),
     "no number": ({"model__lr": "abc"}, "--model.lr: Expected float. Got value: abc"),
+    "no number, of several words": ({"model__lr": "one, two"}, "--model.lr: Expected float. Got value: one, two\n"),
     "mistyped": ({"modle__lr": 1}, "Is --model.lr meant in place of --modle.lr?"),
     "mistyped name": ({"datset": 1}, "Is --dataset meant in place of --datset?"),
     "mistyped switch": ({"resum": 1}, "Is --resume meant in place of --resum?"),
