@@ -419,6 +419,8 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     # A small data set has fewer batches per epoch than lie between two entries of the log, which counts over epochs.
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
+    # Nothing is held out where train_filter_key and val_filter_key are null.
+    warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
     # An overfit run draws from all chunks by itself: no sampler of Lightning's to replace.
     warnings.filterwarnings("ignore", "You requested to overfit but enabled .* dataloader shuffling")
     # Rollouts reduce over the ranks themselves.
