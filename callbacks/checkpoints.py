@@ -55,7 +55,7 @@ class BestCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Where a run went on with a smaller ``keep``, remove those that are too many: now it needs none of them."""
         super().on_train_end(trainer, pl_module)
-        while -1 < self.save_top_k < len(self.best_k_models) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        while 0 < self.save_top_k < len(self.best_k_models) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             worst = min(self.best_k_models, key=self.best_k_models.__getitem__)  # of equals the first, so the oldest
             del self.best_k_models[worst]
             self._remove_checkpoint(trainer, worst)

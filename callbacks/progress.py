@@ -25,8 +25,8 @@ class RunProgress(ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the first epoch, when everything else has said how the run begins."""
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Begin with the first batch: everything else has said how the run begins, also where it goes on mid-epoch."""
         if self._bar is not None:
             return
         total = trainer.estimated_stepping_batches
@@ -47,9 +47,9 @@ class RunProgress(ProgressBar):
         self._bar.update(trainer.global_step - self._bar.n)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._bar is not None
-        shown = {k: v for k, v in self.get_metrics(trainer, pl_module).items() if k != "v_num"}
-        self._bar.set_postfix(shown, refresh=False)
+        if self._bar is not None:  # none yet where the run went on at an epoch's end
+            shown = {k: v for k, v in self.get_metrics(trainer, pl_module).items() if k != "v_num"}
+            self._bar.set_postfix(shown, refresh=False)
 
     def show_rollouts(self, done: int, total: int) -> None:
         """How many of a rollout's episodes are through; after the last the bar is as before."""
@@ -59,3 +59,4 @@ class RunProgress(ProgressBar):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._bar is not None:
             self._bar.close()
+            self._bar = None  # another fit with this callback has its own

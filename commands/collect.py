@@ -75,13 +75,13 @@ def collect(
     check_new(output, overwrite, dataset)
     if dataset is None:
         style = style or "proficient"
-        operator, made_of = f"scripted expert, {style}", None
+        operator = f"scripted expert, {style}"
         spec, make_agent = _scripted(task, style)
         states = seed
     else:
-        operator = f"adapted from {dataset.name}"
         with DatasetFile(dataset) as file:
-            made_of = file.attributes.get("source", operator)
+            made_of = file.attributes.get("source")
+        operator = f"adapted from {dataset.name}" + (f" ({made_of})" if made_of else "")
         spec, make_agent = _adapted(task, dataset, filter_key, demos)
         states = ADAPTED_SEEDS + seed
     lengths: list[int] = []  # of the successes
@@ -114,7 +114,7 @@ def collect(
         f" {sum(lengths) + sum(failures)} env steps in all"
     )
     whole = filter_key is None and demos is None
-    say_train(task, output, made_of or origin, dataset if whole else None)
+    say_train(task, output, origin, dataset if whole else None)
 
 
 def _scripted(task: str, style: Literal["proficient", "mixed"]) -> "tuple[EnvSpec, MakeAgent]":

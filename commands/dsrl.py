@@ -114,6 +114,8 @@ def steer(
         state = folder / "sac_last.zip"
         if not resume and state.exists():
             raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
+        if not resume and (folder / "sac_best.zip").exists():
+            raise UserError(f"{folder} holds a sac_best.zip already: name another --output, or move it away")
         if not state.exists() and (folder / REPORT).exists():
             raise UserError(
                 f"{folder} holds a run that was judged ({REPORT}), and no {state.name} to go on from: name another "

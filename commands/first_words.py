@@ -1,6 +1,7 @@
 """What a newcomer reads first: the welcome, the flags that matter, and at a command's end what to do next."""
 
 import itertools
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -83,20 +84,19 @@ def say_train(task: str | None, dataset: Path, source: str | None, copied: Path 
     Args:
         task: its short name, None where it has none.
         dataset: its file.
-        source: what the file says of its origin, or of copies the file that they were made of; None as Robomimic's
-            own: human demonstrations.
+        source: what the file says of its origin; None as Robomimic's own: human demonstrations.
         copied: the file whose demonstrations it has played again, all of them.
     """
     config, folder = f"configs/bc_{task}.yaml", Path("checkpoints/bc")
     known = (Path(__file__).parents[1] / config).is_file()
     words: list[object] = ["--config", config] if known else ["--config", "configs/bc_lift.yaml", "--data.task", "null"]
-    origin = source or "human"
+    origin = (source or "human").rpartition("(")[2]  # of copies, what they were made of
     if known and not origin.startswith("scripted expert, mixed"):  # RL is to steer that: its policy predicts the noise
         words += ["--config", "configs/fast.yaml"]
     human = known and not origin.startswith(("scripted expert", MACHINES))
     if human:
         words += ["--config", "configs/human.yaml", "--data.train_filter_key", "null", "--data.val_filter_key", "null"]
-    words += ["--dataset", dataset if copied is None else f"[{copied}, {dataset}]"]
+    words += ["--dataset", dataset if copied is None else json.dumps([str(copied), str(dataset)])]
     if human and copied is not None:
         words += ["--trainer.max_epochs", "-1", "--trainer.max_steps", "12800"]
     own = [task] if task and known else []

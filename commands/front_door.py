@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import inspect
+import itertools
 import json
 import os
 import select
@@ -84,7 +85,7 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
         return _mistake(f"unknown command {name!r}: expected one of {', '.join(commands)}")
     if any(word in HELP for word in rest):
         print(first_flags(name), end="")
-    rest = _known_names(commands[name].other_names, rest)
+    rest = _files_first(_known_names(commands[name].other_names, rest))
     # Read when torch is imported: its threads sleep while they wait for one another. Spinning gains a fifth on two idle
     # cores and costs nine tenths of the speed where another program wants one of them (docs/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -104,7 +105,7 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
             "`source .venv/bin/activate` makes that the Python of this shell"
         )
     except LineError as error:
-        meant = _meant(str(error), [*error.flags, *commands[name].other_names])
+        meant = _meant(str(error), error.flags, commands[name].other_names)
         return _mistake(f"{error}{meant}\nOptions: {program()} {name} --help")
     except InUseError as error:
         return _mistake(str(error), IN_USE)
@@ -143,6 +144,19 @@ def _known_names(other_names: Mapping[str, str], args: list[str]) -> list[str]:
     return words
 
 
+def _files_first(args: list[str]) -> list[str]:
+    """The line with its ``--config FILE`` in front: what a line says itself holds, wherever it says it."""
+    words = iter(args)
+    files: list[str] = []
+    others: list[str] = []
+    for word in words:
+        if word == "--config":
+            files += [word, *itertools.islice(words, 1)]
+        else:
+            (files if word.startswith("--config=") else others).append(word)
+    return files + others
+
+
 def spell_out_switches(switches: Iterable[str], args: list[str]) -> list[str]:
     """``--resume`` as ``--resume=true``: jsonargparse wants a value for every boolean."""
     flags = {f"--{name}" for name in switches}
@@ -175,15 +189,17 @@ def _overview(commands: Mapping[str, Command]) -> str:
     return "\n".join([f"usage: {program()} <command> [options]", "", *lines, "", f"{program()} <command> --help"])
 
 
-def _meant(message: str, flags: Sequence[str]) -> str:
+def _meant(message: str, flags: Sequence[str], other_names: Mapping[str, str]) -> str:
     """For a word that a parser does not know, the flag that is most like it."""
     unknown = message.partition("unrecognized arguments: ")[2].split()
     if not unknown:
         return ""
     if not unknown[0].startswith("-"):
-        return " (each value follows its flag)"
+        return " (each value follows its flag; several files are one: '[a.hdf5, b.hdf5]')"
     flag = unknown[0].partition("=")[0]
-    alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.75)
+    if flag in other_names:
+        return f". {flag} takes no value"
+    alike = difflib.get_close_matches(flag, [*flags, *other_names], n=1, cutoff=0.75)
     return f". Is {alike[0]} meant in place of {flag}?" if alike else ""
 
 

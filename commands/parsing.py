@@ -12,9 +12,15 @@ from common.errors import LineError
 # jsonargparse's and argparse's words for a mistake, and what a reader of --help would call the same.
 PLAINER = (
     (r'^Parser key "([^"]+)":\s*', r"--\1: "),
-    (r"<class '(\w+)'>", r"\1"),
+    (r"<class '(?:\w+\.)*(\w+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
     (r"\bExpected a (?=\w)", "Expected "),
+    (r"\bNoneType\b", "null"),
+)
+# A value that fits none of several types: a line for each of them.
+NONE_OF = re.compile(
+    r"Does not validate against any of the Union subtypes\n +Subtypes: .*\n +Errors:\n((?: +- Expected .*\n)+)"
+    r" +Given value type: .*\n +Given value: "
 )
 
 
@@ -27,10 +33,12 @@ class ProjectParser:
             super().error(message, ex)  # type: ignore[misc]
         for theirs, plain in PLAINER:
             message = re.sub(theirs, plain, message)
+        message = NONE_OF.sub(lambda each: f"Expected {_alternatives(each[1])}. Got value: ", message)
         begins, required, missing = message.partition("arguments are required: ")
         if required:
             message = begins + required + re.sub(r"(?<![\w.-])(?=\w)", "--", missing)
-        flags = {flag for action in self._actions for flag in action.option_strings}  # type: ignore[attr-defined]
+        every = {flag for action in self._actions for flag in action.option_strings}  # type: ignore[attr-defined]
+        flags = {flag for flag in every if not flag.endswith((".help", "+"))}
         sections = {flag.rpartition(".")[0] for flag in flags}
         raise LineError(message, sorted(flags - sections))
 
@@ -47,6 +55,10 @@ class CommandParser(ProjectParser, ArgumentParser):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+
+
+def _alternatives(lines: str) -> str:
+    return " or ".join(line.strip().removeprefix("- Expected ") for line in lines.splitlines())
 
 
 def expand_home(value: Any) -> Any:

@@ -166,7 +166,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") 
         given = before.get(key)
         if isinstance(given, dict) and isinstance(new, dict):
             yield from _differences(given, new, f"{prefix}{key}.")
-        elif given != new:
+        elif key in before and given != new:  # a setting that is newer than the file has not changed
             yield f"{prefix}{key}", given, new
 
 
@@ -277,7 +277,7 @@ def _checkpoint_to_load(command: str, given: str | None, folder: Path) -> str | 
         raise UserError(f"{command} needs a checkpoint: give --checkpoint FILE, or `last` for {last}")
     if given is not None and not Path(given).is_file():
         flag = "--ckpt_path" if fits else "--checkpoint"
-        raise UserError(f"{flag} {given} does not exist: expected a .ckpt of `fit`, or `last`")
+        raise UserError(f"{flag} {given} is no file: expected a .ckpt of `fit`, or `last`")
     if given is not None and given.endswith(".safetensors"):
         raise UserError(
             f"{command} restores the run of a .ckpt, and {given} is a policy alone: give the last.ckpt beside it, or "

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -44,10 +45,18 @@ def write_provenance(folder: Path, changed: Mapping[str, Any], goes_on: bool) ->
         goes_on: whether an earlier run there is resumed: its starts are kept, and this one is added to them.
     """
     path = folder / FILE
-    earlier = json.loads(path.read_text())["starts"] if goes_on and path.is_file() else []
+    earlier = _starts(path) if goes_on and path.is_file() else []
     document = {"starts": [*earlier, provenance()], "changed": dict(changed)}
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _starts(path: Path) -> list[Any]:
+    try:
+        return list(json.loads(path.read_text())["starts"])
+    except (ValueError, KeyError, TypeError):
+        warnings.warn(f"{path} cannot be read: it is begun anew, without the run's earlier starts", stacklevel=2)
+        return []
 
 
 def changed_settings(given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:

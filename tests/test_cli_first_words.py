@@ -69,13 +69,19 @@ def test_one_name_per_kind_of_flag_beside_the_names_that_parsers_know(
     assert shown.wait() == 0, shown.stderr
     config = yaml.safe_load(shown.output.read_text())
     assert (config["data"]["path"], config["best"]["dirpath"], config["ckpt_path"]) == ("d.hdf5", folder, "last")
+    (tmp_path / "run.yaml").write_text("ckpt_path: null\nmodel: {lr: 1.0}\n")
+    files = ["--model.lr=0.25", "--resume", f"--config={tmp_path}/run.yaml"]
+    shown = cli_server.start([*base, *files, "--print_config"])
+    assert shown.wait() == 0, shown.stderr
+    config = yaml.safe_load(shown.output.read_text())
+    assert (config["model"]["lr"], config["ckpt_path"]) == (0.25, "last"), "what the line says holds, wherever it does"
     line = ["validate", *base[1:], "--checkpoint", "x.ckpt", "--print_config"]
     judged = cli_server.start(line)
     assert judged.wait() == 0, judged.stderr
     assert yaml.safe_load(judged.output.read_text())["ckpt_path"] == "x.ckpt"
     status, errors = cli_server.run([*base, "--resume=false"])
     assert status == 2
-    assert "--resume" in errors
+    assert "--resume takes no value" in errors
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,7 @@ def test_one_name_per_kind_of_flag_beside_the_names_that_parsers_know(
         ("can", None, False, ["bc_can", "fast", "human"]),
         ("can", None, True, ["bc_can", "fast", "human"]),
         ("can", "adapted from few.hdf5, seed 0", False, ["bc_can", "fast", "human"]),
+        ("can", "adapted from few.hdf5 (scripted expert, proficient, seed 1), seed 0", False, ["bc_can", "fast"]),
         ("can", "machines", False, ["bc_can", "fast"]),
         ("can", "scripted expert, proficient, seed 0", False, ["bc_can", "fast"]),
         ("can", "scripted expert, mixed, seed 0", False, ["bc_can"]),
@@ -107,13 +114,13 @@ def test_a_data_set_is_followed_by_how_to_train_on_it(
             (tmp_path / "checkpoints/bc" / taken).parent.mkdir(parents=True)
             (tmp_path / "checkpoints/bc" / taken).touch()
     copied = source is not None and "few.hdf5" in source
-    say_train(task, Path("data/my file.hdf5"), source, Path("data/few.hdf5") if copied else None)
+    say_train(task, Path("data/my file.hdf5"), source, Path("data/a, few.hdf5") if copied else None)
     words = shlex.split(capsys.readouterr().out.partition("cli.py ")[2])
     assert [word for word in words if word.endswith(".yaml")] == [f"configs/{name}.yaml" for name in configs]
     shown = cli_server.start([*words, "--print_config"])
     assert shown.wait() == 0, shown.stderr
     config = yaml.safe_load(shown.output.read_text())
-    assert config["data"]["path"] == (["data/few.hdf5", "data/my file.hdf5"] if copied else "data/my file.hdf5")
+    assert config["data"]["path"] == (["data/a, few.hdf5", "data/my file.hdf5"] if copied else "data/my file.hdf5")
     assert config["best"]["dirpath"] == f"checkpoints/bc/{'my file_3' if there else task or 'my file'}"
     assert config["data"]["task"] == task
 

@@ -118,13 +118,15 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "odd embedding": ({"model__network__init_args__time_dim": 5}, "time_dim is 5"),
     "endless cosine": ({"trainer__max_epochs": -1, "trainer__max_time": "00:00:01:00"}, "needs to know how long"),
     "config": ({"config": "nowhere.yaml"}, "nowhere.yaml"),
-    "checkpoint": ({"ckpt_path": "nowhere.ckpt"}, "nowhere.ckpt does not exist"),
-    "best checkpoint": ({"ckpt_path": "best"}, "best does not exist"),
-    "no checkpoint": ({"ckpt_path": ""}, "does not exist"),
+    "checkpoint": ({"ckpt_path": "nowhere.ckpt"}, "nowhere.ckpt is no file"),
+    "best checkpoint": ({"ckpt_path": "best"}, "best is no file"),
+    "no checkpoint": ({"ckpt_path": ""}, "is no file"),
     "negative seed": ({"seed_everything": -1}, "seed_everything is -1"),
     "negative rate": ({"model__lr": -1}, "model.lr is -1.0"),
     "no number": ({"model__lr": "abc"}, "--model.lr: Expected float. Got value: abc"),
     "no number, of several words": ({"model__lr": "one, two"}, "--model.lr: Expected float. Got value: one, two\n"),
+    "no whole number": ({"trainer__max_epochs": "ten"}, "--trainer.max_epochs: Expected int or null. Got value: ten\n"),
+    "mistyped section": ({"model__netwrk": "x"}, "Is --model.network meant in place of --model.netwrk?"),
     "mistyped": ({"modle__lr": 1}, "Is --model.lr meant in place of --modle.lr?"),
     "mistyped name": ({"datset": 1}, "Is --dataset meant in place of --datset?"),
     "mistyped switch": ({"resum": 1}, "Is --resume meant in place of --resum?"),
@@ -292,8 +294,12 @@ def test_outputs_that_cannot_be_written(cli_server: ForkServer, data: Path, trai
 def test_plain_commands(cli_server: ForkServer, command: str) -> None:
     meant = one_message(*cli_server.run([command, "--chekpoint", "x"]))
     assert "Is --checkpoint meant in place of --chekpoint?" in meant
-    assert "(each value follows its flag)" in one_message(*cli_server.run([command, "x.ckpt"]))
+    assert "(each value follows its flag; several files are one: '[a.hdf5, b.hdf5]')" in one_message(
+        *cli_server.run([command, "x.ckpt"])
+    )
     assert "required: --checkpoint" in one_message(*cli_server.run([command]))
+    styled = one_message(*cli_server.run(["collect", "--task=lift", "--n_demos=1", "--output=x.hdf5", "--style=good"]))
+    assert "--style: Expected one of 'proficient', 'mixed' or null. Got value: good\n" in styled
     assert "required: --n_demos, --output\n" in one_message(*cli_server.run(["collect", "--task", "lift"]))
 
 

@@ -144,8 +144,11 @@ def test_a_judged_run_is_not_begun_anew_where_its_state_is_gone(
     output = shutil.copytree(finished[0], tmp_path / "run")
     (output / "sac_last.zip").unlink()
     best = (output / "sac_best.zip").read_bytes()
-    with pytest.raises(UserError, match="holds a run that was judged"):
+    with pytest.raises(UserError, match="holds a run that was judged" if resume else r"holds a sac_best\.zip already"):
         run(checkpoint, output, resume=resume)
+    (output / "report.json").unlink()  # as of a run that was not judged, or of an archive that was copied there
+    with pytest.raises(UserError, match=r"holds a sac_best\.zip already"):
+        run(checkpoint, output)
     assert (output / "sac_best.zip").read_bytes() == best
 
 

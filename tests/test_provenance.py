@@ -41,3 +41,11 @@ def test_a_resumed_run_keeps_its_starts_and_a_new_one_does_not(tmp_path: Path) -
         document = json.loads((tmp_path / "provenance.json").read_text())
         assert len(document["starts"]) == expected
         assert document["changed"] == {"seed": 3}
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"starts": null}', "{}"])
+def test_a_damaged_record_does_not_keep_a_run_from_going_on(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "provenance.json").write_text(damaged)
+    with pytest.warns(UserWarning, match=r"provenance.json cannot be read"):
+        write_provenance(tmp_path, {}, goes_on=True)
+    assert len(json.loads((tmp_path / "provenance.json").read_text())["starts"]) == 1

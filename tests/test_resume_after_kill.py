@@ -3,13 +3,16 @@
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.training_toy import ForkServer, assert_same_state, fit_line, training_state, wait_for, write_toy_dataset
+from tests.training_toy import ForkServer, assert_same_state, training_state, wait_for, write_toy_dataset
+from tests.training_toy import fit_line as quiet_line
 
+fit_line = partial(quiet_line, trainer__enable_progress_bar="true")  # as it is where nobody turns it off
 KILLS = int(os.environ.get("KILLS", "5"))  # KILLS=50 python -m pytest tests/test_resume_after_kill.py -k arbitrary
 EPOCHS = max(12, 3 * KILLS)
 STEPS = 8  # per epoch: 63 windows in batches of 8

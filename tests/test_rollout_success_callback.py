@@ -268,14 +268,17 @@ def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
     assert load_policy(tmp_path / "best/policy.safetensors").spec.train_step == 5 * run.trainer.num_training_batches
 
 
-def test_a_run_that_goes_on_with_fewer_best_checkpoints_removes_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("keep", "kept"), [(2, (3, 4)), (0, (0, 1, 2))])
+def test_a_run_that_goes_on_with_fewer_best_checkpoints_removes_the_others(
+    keep: int, kept: Sequence[int], tmp_path: Path
+) -> None:
     run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4), epochs=3, keep=-1)
     run.fit()
     run.trainer.save_checkpoint(tmp_path / "last.ckpt")
-    more = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4), epochs=5, keep=2)
+    more = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4), epochs=5, keep=keep)
     more.trainer.fit(more.module, more.data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     names = sorted(path.name for path in (tmp_path / "best").glob("*.ckpt"))
-    assert names == [f"epoch000{epoch}-success0.000.ckpt" for epoch in (3, 4)]
+    assert names == [f"epoch000{epoch}-success0.000.ckpt" for epoch in kept]
 
 
 def record_of(folder: Path, rates: tuple[float, ...]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ def test_a_resumed_run_has_each_epoch_once_and_both_its_starts(cli_server: ForkS
     line = fit_line(relative, data, trainer__max_epochs=5, ema__decay=0.9, report="true", trainer__logger=logger)
     line.append("--trainer.logger.save_dir=logs")
     line = [*(word for word in line if "progress_bar" not in word), "--resume"]
+    settings = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(settings.replace("report: false\n", ""))  # as of a version that had none
     resumed = cli_server.start(line, before=f"{here}; os.dup2(1, 2)")  # the bar amid the lines, as on a terminal
     assert resumed.wait() == 0
     said = resumed.output.read_text()
@@ -25,6 +27,7 @@ def test_a_resumed_run_has_each_epoch_once_and_both_its_starts(cli_server: ForkS
     assert "--resume goes on with other settings: " in said
     assert "ema.decay 0.9 (so far 0.999)" in said
     assert "trainer.logger CSVLogger (so far False)" in said
+    assert "report True" not in said
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
     assert [row["epoch"] for row in rows if "val/loss" in row] == [1, 3], "where there was a validation, and only there"
