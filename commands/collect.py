@@ -75,13 +75,13 @@ def collect(
     check_new(output, overwrite, dataset)
     if dataset is None:
         style = style or "proficient"
-        operator = f"scripted expert, {style}"
+        operator, made_of = f"scripted expert, {style}", None
         spec, make_agent = _scripted(task, style)
         states = seed
     else:
+        operator = f"adapted from {dataset.name}"
         with DatasetFile(dataset) as file:
             made_of = file.attributes.get("source")
-        operator = f"adapted from {dataset.name}" + (f" ({made_of})" if made_of else "")
         spec, make_agent = _adapted(task, dataset, filter_key, demos)
         states = ADAPTED_SEEDS + seed
     lengths: list[int] = []  # of the successes
@@ -105,7 +105,7 @@ def collect(
                 if result.success:
                     yield demonstration_of(result, pool.obs_dims)
 
-    origin = f"{operator}, seed {seed}"
+    origin = f"{operator}, seed {seed}" if made_of is None else f"{operator} ({made_of}), seed {seed}"
     write_dataset(output, demonstrations(), spec.env_args, split_masks(n_demos, seed), origin)
     tried = n_demos + len(failures)
     print(
