@@ -3,7 +3,6 @@
 import difflib
 import importlib.util
 import inspect
-import itertools
 import json
 import os
 import select
@@ -85,7 +84,7 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
         return _mistake(f"unknown command {name!r}: expected one of {', '.join(commands)}")
     if any(word in HELP for word in rest):
         print(first_flags(name), end="")
-    rest = _files_first(_known_names(commands[name].other_names, rest))
+    rest = _known_names(commands[name].other_names, rest)
     # Read when torch is imported: its threads sleep while they wait for one another. Spinning gains a fifth on two idle
     # cores and costs nine tenths of the speed where another program wants one of them (docs/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -142,19 +141,6 @@ def _known_names(other_names: Mapping[str, str], args: list[str]) -> list[str]:
         known = other_names.get(flag, flag)
         words.append(word if "=" in known and equals else known + equals + value)
     return words
-
-
-def _files_first(args: list[str]) -> list[str]:
-    """The line with its ``--config FILE`` in front: what a line says itself holds, wherever it says it."""
-    words = iter(args)
-    files: list[str] = []
-    others: list[str] = []
-    for word in words:
-        if word == "--config":
-            files += [word, *itertools.islice(words, 1)]
-        else:
-            (files if word.startswith("--config=") else others).append(word)
-    return files + others
 
 
 def spell_out_switches(switches: Iterable[str], args: list[str]) -> list[str]:

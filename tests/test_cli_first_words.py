@@ -69,12 +69,6 @@ def test_one_name_per_kind_of_flag_beside_the_names_that_parsers_know(
     assert shown.wait() == 0, shown.stderr
     config = yaml.safe_load(shown.output.read_text())
     assert (config["data"]["path"], config["best"]["dirpath"], config["ckpt_path"]) == ("d.hdf5", folder, "last")
-    (tmp_path / "run.yaml").write_text("ckpt_path: null\nmodel: {lr: 1.0}\n")
-    files = ["--model.lr=0.25", "--resume", f"--config={tmp_path}/run.yaml"]
-    shown = cli_server.start([*base, *files, "--print_config"])
-    assert shown.wait() == 0, shown.stderr
-    config = yaml.safe_load(shown.output.read_text())
-    assert (config["model"]["lr"], config["ckpt_path"]) == (0.25, "last"), "what the line says holds, wherever it does"
     line = ["validate", *base[1:], "--checkpoint", "x.ckpt", "--print_config"]
     judged = cli_server.start(line)
     assert judged.wait() == 0, judged.stderr
