@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from common.files import atomic_path
 
-COLUMNS = 5
+COLUMNS = 4
 PANELS = (("success", "mean_success", "success"), ("mean_length", "mean_length", "length"))
 Row = dict[str, str]
 

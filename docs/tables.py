@@ -242,6 +242,12 @@ GOALS = (
         _seeds("square-human-ensemble-velocity-800_prior", 94, 95, 96),
         100_000,
     ),
+    Goal(
+        "the same after 1,000 of them",
+        0.97,
+        _seeds("square-human-ensemble-velocity-1000_prior", 97, 98),
+        100_000,
+    ),
     Goal("Lift's pieces, steered", 0.99, _seeds("lift-human-ensemble_prior", 53, 54, 55), 100_000),
     Goal("Can's pieces, steered", 0.97, _seeds("can-human-ensemble_prior", 61, 62, 63), 100_000),
     Goal(
@@ -272,7 +278,8 @@ def steered_can_pieces() -> str:
 def _steered_ensembles(task: str) -> str:
     found = []
     runs = {row["run"] for row in rows("dsrl.csv") if row["run"].startswith(f"{task}-human-ensemble")}
-    for run in sorted(runs, key=lambda run: ("-50" in run, "-noise" in run, "-velocity" in run, "-800" in run, run)):
+    kinds = ("-50", "-noise", "-velocity", "-1000", "-800")
+    for run in sorted(runs, key=lambda run: (*(kind in run for kind in kinds), run)):
         own = [row for row in rows("dsrl.csv") if row["run"] == run]
         base = next(row for row in own if row["policy"] == "N(0, I)")
         best = max((r for r in own if not r["policy"].startswith("steered")), key=lambda row: float(row["success"]))
@@ -282,6 +289,7 @@ def _steered_ensembles(task: str) -> str:
             "-50": "of 50",
             "-noise": "predicts the noise",
             "-velocity-800": "the same, 800 epochs",
+            "-velocity-1000": "the same, 1,000 epochs",
             "-velocity": "predicts the velocity",
             "-few": "`human_few.yaml`",
             "-adapted60": "60 copies",
