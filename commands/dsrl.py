@@ -145,14 +145,15 @@ def steer(
             if at_once > pool.n_envs:
                 judges = opened.enter_context(EnvPool(env_spec, episodes=at_once))
             formats: list[LogFormat] = ["tensorboard"] if log_formats is None else log_formats
-            trainer = Trainer(policy, pool, config, folder, resume, device, judges, formats)
+            beside = bc_checkpoint.parent
+            trainer = Trainer(policy, pool, config, folder, resume, device, judges, formats, beside / "noise")
             # A --resume with other settings has been refused by now.
             write_config(config, bc_checkpoint, folder, network_module)
             default = DSRLConfig(learner=type(config.learner)(algorithm=config.learner.algorithm)).to_dict()
             write_provenance(folder, changed_settings(config.to_dict(), default), goes_on=resume)
             trainer.run()
             if config.evaluation.report_episodes > 0:
-                write_report(policy, judges, config, folder, bc_checkpoint.parent / "baselines")
+                write_report(policy, judges, config, folder, beside / "baselines")
     print(f"wrote {folder}/sac_best.zip")
     write_run_page([folder], folder / "report.html")
     say_written(folder / "report.html")

@@ -6,7 +6,6 @@ same file as the weights, so that a state is there whole or not at all. SB3's ow
 ignores these members.
 """
 
-import hashlib
 import io
 import json
 import pickle
@@ -24,6 +23,7 @@ from common.files import atomic_path
 from dsrl.config import DSRLConfig, config_from_dict
 from dsrl.learners import SteeringSAC
 from dsrl.networks import SteeringPolicy
+from policies.storage import fingerprint
 
 FORMAT_VERSION = 3
 STEERING = "steering.json"
@@ -58,15 +58,6 @@ class Steering:
             networks.load_state_dict(read_parameters(path)["policy"])
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: the weights do not fit its own {STEERING}. {error}") from error
-
-
-def fingerprint(policy: torch.nn.Module) -> str:
-    """SHA-256 of the weights, the same for an exported policy and the Lightning checkpoint it came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(policy.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def write_archive(

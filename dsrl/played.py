@@ -10,8 +10,8 @@ from typing import Any
 
 from common.errors import UserError
 from common.files import atomic_path
-from dsrl.archive import fingerprint
 from envs.pool import EnvPool
+from policies.storage import fingerprint
 from rollouts.decoder import FrozenDecoder
 
 # Raised by hand where this project's own decoding or stepping comes to play a policy otherwise: what was kept before is

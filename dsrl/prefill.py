@@ -5,8 +5,11 @@ the noise of every chunk is found by DDIM's inverse, then by descent through the
 closest to the demonstrated chunk and is still likely under the prior.
 """
 
+import hashlib
+import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,18 @@ import torch
 from rich.progress import track
 
 from common.errors import UserError
+from common.files import atomic_path
 from datamodules.conventions import check_alike, check_sparse
 from datamodules.demonstrations import Demonstration
 from datamodules.hdf5 import DatasetFile, load_arrays
 from dsrl.noise_space import NoiseScale, RewardKind, chunk_reward
 from dsrl.replay import ChunkReplayBuffer
+from policies.storage import fingerprint
 from rollouts.decoder import FrozenDecoder
 
 Decode = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# Raised by hand where the search, or this project's decoding, comes to another noise: what was kept is found again.
+SEARCHES_AS = 1
 
 
 @dataclass(frozen=True)
@@ -165,8 +172,36 @@ def find_noise(
     return best, error
 
 
-def noise_of(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: NoiseScale) -> np.ndarray:
-    """The noise (N, H, A) of demonstrated chunks, found batch by batch; prints how well it was found."""
+def noise_of(
+    demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: NoiseScale, kept: Path | None = None
+) -> np.ndarray:
+    """The noise (N, H, A) of demonstrated chunks; prints how well they are met.
+
+    Args:
+        demonstrated: the chunks and where they begin.
+        decoder: the frozen policy.
+        scale: holds the bound of every component.
+        kept: folder of noise that was found before, by policy, chunks and bound; None: it is looked for.
+    """
+    path = None if kept is None else kept / f"{_digest(demonstrated, decoder, scale)[:20]}.npz"
+    found = None if path is None else _read(path)
+    before = ", as found before" if found else ""
+    if found is None:
+        found = _search(demonstrated, decoder, scale)
+        if path is not None:
+            _keep(path, *found)
+    noise, error = found
+    median, most, worst = np.quantile(error, (0.5, 0.9, 1.0))
+    print(
+        f"demonstrations: noise found for {len(noise)} chunks{before}; they decode to within {median:.3f} (median), "
+        f"{most:.3f} (90 %), {worst:.3f} (all) of the demonstrated, where the data's range is 2",
+        flush=True,
+    )
+    return noise
+
+
+def _search(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: NoiseScale) -> tuple[np.ndarray, np.ndarray]:
+    """``find_noise`` for arrays, batch by batch."""
     print(f"demonstrations: looking for the noise of {len(demonstrated)} chunks", flush=True)
     normalize = decoder.policy.action_normalizer.normalize
 
@@ -179,13 +214,38 @@ def noise_of(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: Nois
         find_noise(decode, decoder.invert_tensors(obs, chunks), obs, normalize(chunks), scale)
         for obs, chunks in track(list(batches), "demonstrations", transient=True)
     ]
-    noise, error = (torch.cat(results) for results in zip(*found, strict=True))
-    median, most, worst = (float(error.quantile(share)) for share in (0.5, 0.9, 1.0))
-    print(
-        f"demonstrations: noise found for {len(demonstrated)} chunks; they decode to within {median:.3f} (median), "
-        f"{most:.3f} (90 %), {worst:.3f} (all) of the demonstrated, where the data's range is 2"
-    )
-    return noise.cpu().numpy()
+    noise, error = (torch.cat(results).cpu().numpy() for results in zip(*found, strict=True))
+    return noise, error
+
+
+def _digest(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: NoiseScale) -> str:
+    """Of all that decides the noise."""
+    policy = decoder.policy
+    decides = [SEARCHES_AS, fingerprint(policy), asdict(policy.spec.diffusion), decoder.ddim_steps, scale.magnitude]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+    for array in (demonstrated.obs, demonstrated.chunks):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Noise and distances that ``_keep`` wrote; None without the file, or if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as arrays:  # pickles are refused, and the zip's checksums are compared
+            return arrays["noise"], arrays["error"]
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        print(f"{path} is damaged: the noise is looked for again", flush=True)
+        return None
+
+
+def _keep(path: Path, noise: np.ndarray, error: np.ndarray) -> None:
+    try:
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, noise=noise, error=error)
+    except UserError as problem:  # the run does not depend on it
+        print(f"this noise is not kept for later runs: {problem}", flush=True)
 
 
 def demonstration_buffer(

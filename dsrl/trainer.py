@@ -15,7 +15,6 @@ from dsrl.agent import SteeredAgent
 from dsrl.archive import (
     Steering,
     check_fits,
-    fingerprint,
     read_parameters,
     read_run_state,
     read_steering,
@@ -28,6 +27,7 @@ from dsrl.output import Metrics, Row, Terminal
 from dsrl.prefill import demonstration_buffer, read_transitions
 from envs.episodes import episode_seed
 from envs.pool import EnvPool
+from policies.storage import fingerprint
 from rollouts.decoder import FrozenDecoder
 from rollouts.evaluation import evaluate_agent
 
@@ -61,6 +61,7 @@ class Trainer:
         judges: workers that evaluate, with more environments each, so that a decision serves many at once; None:
             those that train. What an episode comes to does not depend on them.
         log_formats: of stable-baselines3's logger, beside ``metrics.csv`` and the terminal.
+        kept_noise: folder of the noise of demonstrations that was found before; None: it is looked for.
 
     Raises:
         UserError: settings that cannot work, or a state to go on from that does not fit them.
@@ -76,6 +77,7 @@ class Trainer:
         device: str = "cpu",
         judges: EnvPool | None = None,
         log_formats: Sequence[LogFormat] = ("tensorboard",),
+        kept_noise: Path | None = None,
     ) -> None:
         self.log_formats = log_formats
         self.policy, self.pool, self.config, self.folder = policy, pool, config, folder
@@ -109,7 +111,7 @@ class Trainer:
         if resume:
             self._resume(folder / "sac_last.zip")
         if config.demonstrations.paths:
-            self._add_demonstrations()
+            self._add_demonstrations(kept_noise)
         self.recent: deque[tuple[bool, int]] = deque(maxlen=50)
         self.noise_rms: list[float] = []
 
@@ -153,13 +155,13 @@ class Trainer:
             elif self.env_steps * LOGS_PER_EVALUATION // every > before * LOGS_PER_EVALUATION // every:
                 self._log({})
 
-    def _add_demonstrations(self) -> None:
+    def _add_demonstrations(self, kept_noise: Path | None) -> None:
         """Fill the learner's second buffer. It is not saved: the same files and policy give it again on resume."""
         settings, spec = self.config.demonstrations, self.policy.spec
         shape, reward = self.policy.chunk_shape, self.config.env.reward
         n, every_offset = settings.n, settings.every_offset
         data = read_transitions(settings.paths, spec.obs_dims, shape, reward, n, every_offset, spec.env_args)
-        actions = self.learner.demonstrated_actions(data)
+        actions = self.learner.demonstrated_actions(data, kept_noise)
         buffer = demonstration_buffer(data, actions, self.decoder, self.learner.replay_buffer)
         self.learner.add_demonstrations(buffer, settings.fraction)
 

@@ -1,5 +1,6 @@
 """Policies on disk: one definition of how a checkpoint is read. Nothing here is unpickled."""
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -26,6 +27,15 @@ def write_policy(path: str | Path, spec: PolicySpec, tensors: dict[str, Tensor])
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as partial:
         partial.write_bytes(save(stored, metadata={METADATA_KEY: json.dumps(spec.to_dict())}))
+
+
+def fingerprint(policy: torch.nn.Module) -> str:
+    """SHA-256 of the weights, the same for an exported policy and the Lightning checkpoint it came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(policy.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_policy(path: Path) -> tuple[PolicySpec, dict[str, Tensor]]:

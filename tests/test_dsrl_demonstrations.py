@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -15,8 +15,10 @@ from datamodules.conventions import check_sparse
 from datamodules.demonstrations import Demonstration, write_dataset
 from dsrl.config import DemonstrationsConfig
 from dsrl.noise_space import NoiseScale
-from dsrl.prefill import find_noise, read_transitions
-from tests.dsrl_toy import ToyPolicy
+from dsrl.prefill import ChunkTransitions, find_noise, noise_of, read_transitions
+from dsrl.trainer import Trainer
+from rollouts.decoder import FrozenDecoder
+from tests.dsrl_toy import ToyPolicy, ToyPool
 from tests.test_dsrl_training import metrics, settings, trainer
 
 DIMS = {"offset": 2, "clock": 1}
@@ -141,6 +143,54 @@ def test_found_noise_decodes_to_the_chunk_or_says_how_far_off_it_stays() -> None
     assert error[0] > 0.1
     assert found.abs().max() <= 2.5
     torch.testing.assert_close(found[1:], noise[1:], atol=0.15, rtol=0)
+
+
+def test_noise_is_looked_for_once_by_policy_chunks_and_bound(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut, decoder, kept = read_transitions([data], DIMS, CHUNK, "sparse"), FrozenDecoder(ToyPolicy()), tmp_path / "noise"
+
+    def noise(bound: float = 2.5, chunks: ChunkTransitions = cut, decoder: FrozenDecoder = decoder) -> np.ndarray:
+        return noise_of(chunks, decoder, NoiseScale(bound), kept)
+
+    def searches() -> int:
+        return capsys.readouterr().out.count("looking for the noise")
+
+    first = noise()
+    assert searches() == 1
+    np.testing.assert_array_equal(first, noise_of(cut, decoder, NoiseScale(2.5)))
+    assert searches() == 1
+    np.testing.assert_array_equal(noise(), first)
+    said = capsys.readouterr().out
+    assert "9 chunks, as found before; they decode to within" in said
+    assert "looking for" not in said
+
+    other = ToyPolicy()
+    with torch.no_grad():
+        next(iter(other.state_dict().values())).add_(0.1)
+    noise(0.5)
+    noise(chunks=dataclasses.replace(cut, chunks=cut.chunks * 0.5))
+    noise(decoder=FrozenDecoder(other))
+    assert searches() == 3
+    assert len(list(kept.iterdir())) == 4
+
+    for path in kept.iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 3] ^= 1
+        path.write_bytes(content)
+    np.testing.assert_array_equal(noise(), first)
+    said = capsys.readouterr().out
+    assert "is damaged: the noise is looked for again" in said
+    np.testing.assert_array_equal(noise(), first)
+    assert searches() == 0
+
+
+def test_noise_that_cannot_be_kept_costs_no_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "noise").write_text("")
+    config = settings("prior", train_steps=0)
+    config.demonstrations = DemonstrationsConfig(str(data))
+    Trainer(ToyPolicy(), cast(Any, ToyPool()), config, tmp_path / "run", kept_noise=tmp_path / "noise").run()
+    assert "this noise is not kept for later runs: cannot write" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.0, 0.999, None])

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -245,9 +246,13 @@ class SteeringSAC(SAC):
         """What the buffer keeps of a step: here the scaled noise (n, A), not the chunks (n, H, A) it was decoded to."""
         return scaled_noise
 
-    def demonstrated_actions(self, demonstrated: ChunkTransitions) -> np.ndarray:
-        """What the buffer keeps of demonstrations (N, H*A): here the scaled noise that decodes to their chunks."""
-        return self.scale.scaled(noise_of(demonstrated, self.decoder, self.scale)).reshape(len(demonstrated), -1)
+    def demonstrated_actions(self, demonstrated: ChunkTransitions, kept: Path | None = None) -> np.ndarray:
+        """What the buffer keeps of demonstrations (N, H*A): here the scaled noise that decodes to their chunks.
+
+        ``kept`` is a folder of what was worked out before, for a learner to whom that is worth it.
+        """
+        noise = noise_of(demonstrated, self.decoder, self.scale, kept)
+        return self.scale.scaled(noise).reshape(len(demonstrated), -1)
 
     def begin_acting(self, successes: Mapping[str, Sequence[int]]) -> str | None:
         """Called once, after the warm start and before any update.
