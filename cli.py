@@ -12,7 +12,7 @@ from commands.front_door import Command, run_in_shell
 TRAIN = "commands.train:train"
 # One name per kind of flag in every command; the names that they stand for work as well.
 OF_FIT = {"--dataset": "--data.path", "--output": "--best.dirpath", "--resume": "--ckpt_path=last"}
-OF_A_CHECKPOINT = {"--dataset": "--data.path", "--checkpoint": "--ckpt_path"}
+OF_A_CHECKPOINT = {"--dataset": "--data.path", "--checkpoint": "--ckpt_path", "--output": "--best.dirpath"}
 OF_PREDICT = {**OF_A_CHECKPOINT, "--output": "--predictions.output"}
 OF_DSRL = {"--dataset": "--demonstrations.path", "--checkpoint": "--bc_checkpoint"}
 

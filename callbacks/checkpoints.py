@@ -51,14 +51,16 @@ class BestCheckpoint(ModelCheckpoint):
             rollout.on_train_epoch_end(trainer, pl_module)  # early stopping decided after it had its turn
         if rollout.step == trainer.global_step:
             super().on_train_epoch_end(trainer, pl_module)
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self._remove_surplus(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where a run went on with a smaller ``keep``, remove those that are too many: now it needs none of them."""
-        super().on_train_end(trainer, pl_module)
-        while 0 < self.save_top_k < len(self.best_k_models) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+    def _remove_surplus(self, trainer: Trainer) -> None:
+        """Where a run went on with a smaller ``keep``, Lightning would leave more than that."""
+        while 0 < self.save_top_k < len(self.best_k_models):
             worst = min(self.best_k_models, key=self.best_k_models.__getitem__)  # of equals the first, so the oldest
             del self.best_k_models[worst]
             self._remove_checkpoint(trainer, worst)
+            self.kth_best_model_path = min(self.best_k_models, key=self.best_k_models.__getitem__)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a checkpoint with this success rate is kept."""

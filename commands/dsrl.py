@@ -26,9 +26,10 @@ def dsrl(line: Sequence[str]) -> None:
     """
     from commands.first_words import program
     from commands.front_door import spell_out_switches
-    from commands.parsing import CommandParser
+    from commands.parsing import CommandParser, check_order
 
     command, *words = line
+    check_order(words)
     parser = CommandParser(
         prog=f"{program()} {command}", description="Train SAC whose actions are the noise of a frozen policy."
     )
@@ -114,12 +115,11 @@ def steer(
         state = folder / "sac_last.zip"
         if not resume and state.exists():
             raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
-        if not resume and (folder / "sac_best.zip").exists():
-            raise UserError(f"{folder} holds a sac_best.zip already: name another --output, or move it away")
-        if not state.exists() and (folder / REPORT).exists():
+        results = [name for name in ("sac_best.zip", REPORT) if (folder / name).exists()]
+        if results and not state.exists():
             raise UserError(
-                f"{folder} holds a run that was judged ({REPORT}), and no {state.name} to go on from: name another "
-                "--output, or clear the folder"
+                f"{folder} holds {' and '.join(results)}, and no {state.name} to go on from: name another --output, "
+                "or clear the folder"
             )
         if resume and not state.exists():
             print(f"--resume: there is no {state} yet, so the run begins")

@@ -3,8 +3,10 @@
 import difflib
 import importlib.util
 import inspect
+import itertools
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -84,7 +86,9 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
         return _mistake(f"unknown command {name!r}: expected one of {', '.join(commands)}")
     if any(word in HELP for word in rest):
         print(first_flags(name), end="")
-    rest = _known_names(commands[name].other_names, rest)
+    if (flag := _without_value(rest)) is not None:
+        return _mistake(f"{flag} is given an empty value: is a variable of the shell unset?")
+    typed, rest = rest, _known_names(commands[name].other_names, rest)
     # Read when torch is imported: its threads sleep while they wait for one another. Spinning gains a fifth on two idle
     # cores and costs nine tenths of the speed where another program wants one of them (docs/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -104,8 +108,9 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
             "`source .venv/bin/activate` makes that the Python of this shell"
         )
     except LineError as error:
-        meant = _meant(str(error), error.flags, commands[name].other_names)
-        return _mistake(f"{error}{meant}\nOptions: {program()} {name} --help")
+        meant = _meant(str(error), typed, error.flags, commands[name].other_names)
+        message = _as_typed(str(error), typed, commands[name].other_names)
+        return _mistake(f"{message}{meant}\nOptions: {program()} {name} --help")
     except InUseError as error:
         return _mistake(str(error), IN_USE)
     except UserError as error:
@@ -131,6 +136,15 @@ def _call(function: Callable[..., None], name: str, args: list[str]) -> None:
         parser_class=CommandParser,
         prog=f"{program()} {name}",
     )
+
+
+def _without_value(words: Sequence[str]) -> str | None:
+    """A flag that is given the empty string; a path would take it for the current folder."""
+    for word, after in itertools.pairwise([*words, "--"]):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and (value if equals else after) == "":
+            return flag
+    return None
 
 
 def _known_names(other_names: Mapping[str, str], args: list[str]) -> list[str]:
@@ -175,12 +189,22 @@ def _overview(commands: Mapping[str, Command]) -> str:
     return "\n".join([f"usage: {program()} <command> [options]", "", *lines, "", f"{program()} <command> --help"])
 
 
-def _meant(message: str, flags: Sequence[str], other_names: Mapping[str, str]) -> str:
+def _as_typed(message: str, typed: Sequence[str], other_names: Mapping[str, str]) -> str:
+    """The message with flags by the names that the line has for them."""
+    for flag in {word.partition("=")[0] for word in typed} & set(other_names):
+        message = re.sub(rf"{re.escape(other_names[flag])}(?![\w.-])", flag, message)
+    return message
+
+
+def _meant(message: str, typed: Sequence[str], flags: Sequence[str], other_names: Mapping[str, str]) -> str:
     """For a word that a parser does not know, the flag that is most like it."""
     unknown = message.partition("unrecognized arguments: ")[2].split()
     if not unknown:
         return ""
     if not unknown[0].startswith("-"):
+        before = typed[typed.index(unknown[0]) - 1] if unknown[0] in typed else ""
+        if "=" in other_names.get(before, ""):
+            return f". {before} takes no value"
         return " (each value follows its flag; several files are one: '[a.hdf5, b.hdf5]')"
     flag = unknown[0].partition("=")[0]
     if flag in other_names:

@@ -1,13 +1,16 @@
 """Command lines by jsonargparse, with a mistake ending in one message instead of the whole usage text."""
 
+import itertools
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from common.errors import LineError
+from common.provenance import flat
 
 # jsonargparse's and argparse's words for a mistake, and what a reader of --help would call the same.
 PLAINER = (
@@ -16,16 +19,35 @@ PLAINER = (
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
     (r"\bExpected a (?=\w)", "Expected "),
     (r"\bNoneType\b", "null"),
+    (r"Expected path but .* not accessible or invalid\n +- ", ""),  # a section can come from a file as well
+    (r": +- (?=Expected|Does not)", ": "),
+    (r"dot import path string: \S+", "import path"),
+    # The options of a class that a section names.
+    (
+        r'^(--[\w.]+): Type .* expects a function or a callable class: Parser key "([\w.]+)":\s*(.*)\. Got .*',
+        r"\1.init_args.\2: \3",
+    ),
+    (r"Call to compute_fn of link .* with args .* failed: ", ""),
+    (
+        r"Group 'learner' does not accept option '(\w+)'",
+        r"--learner.\1 is no option of this learner, which --learner.algorithm or the last config to set it names",
+    ),
 )
 # A value that fits none of several types: a line for each of them.
 NONE_OF = re.compile(
-    r"Does not validate against any of the Union subtypes\n +Subtypes: .*\n +Errors:\n((?: +- Expected .*\n)+)"
-    r" +Given value type: .*\n +Given value: "
+    r"Does not validate against any of the Union subtypes\n +Subtypes: .*\n +Errors:\n"
+    r"((?: +- (?:Expected|Not of type) .*\n)+) +Given value type: .*\n +Given value: "
 )
 
 
 class ProjectParser:
-    """Mixin for jsonargparse parsers: a mistake raises ``LineError``, and ``~`` is the home folder in every path."""
+    """Mixin for jsonargparse parsers.
+
+    A mistake raises ``LineError``, a flag must be spelled out, and ``~`` is the home folder in every path.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)  # type: ignore[call-arg]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # type: ignore[attr-defined]
@@ -51,14 +73,44 @@ class ProjectParser:
 
 
 class CommandParser(ProjectParser, ArgumentParser):  # type: ignore[misc]
-    """Parser of the commands that are plain functions; a flag must be spelled out."""
+    """Parser of the commands that are plain functions."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+def check_order(words: Sequence[str]) -> None:
+    """What a line says later holds: refuse a flag that a config file behind it would undo unseen.
+
+    Raises:
+        LineError: there is one.
+    """
+    flags: list[str] = []
+    for word, after in itertools.pairwise([*words, ""]):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-c"):
+            path = value if equals else after
+            for name in _settings_in(path):
+                undone = (each for each in flags if f"{name}.".startswith(f"{each}.") or each.startswith(f"{name}."))
+                if (first := next(undone, None)) is not None:
+                    raise LineError(
+                        f"--{first} stands before --config {path}, which sets --{name}, and what stands later holds: "
+                        "give the files first, then the flags"
+                    )
+        elif flag.startswith("--"):
+            flags.append(flag.removeprefix("--"))
+
+
+def _settings_in(config: str) -> Iterable[str]:
+    """Dotted names; none where the parser will say what is wrong with the file."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(config).expanduser().read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    return flat(values) if isinstance(values, dict) else []
 
 
 def _alternatives(lines: str) -> str:
-    return " or ".join(line.strip().removeprefix("- Expected ") for line in lines.splitlines())
+    return " or ".join(re.sub(r"^ +- (?:Expected |Not of type (\w+): .*)", r"\1", line) for line in lines.splitlines())
 
 
 def expand_home(value: Any) -> Any:

@@ -34,7 +34,7 @@ from callbacks.run_metrics import RunMetrics
 from callbacks.save_on_signal import SaveOnSignal
 from callbacks.step_metrics import StepMetrics
 from commands.first_words import played, program, say_next
-from commands.parsing import ProjectParser
+from commands.parsing import ProjectParser, check_order
 from common.errors import LineError, UserError
 from common.files import OUT_OF_SPACE, atomic_path
 from common.metrics_file import FILE as METRICS
@@ -322,6 +322,7 @@ def train(args: Sequence[str]) -> None:
     """
     _quieten_lightning()
     _check_configured(args)
+    check_order(args)
     try:
         cli = TrainCLI(
             args[0],

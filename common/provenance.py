@@ -53,10 +53,13 @@ def write_provenance(folder: Path, changed: Mapping[str, Any], goes_on: bool) ->
 
 def _starts(path: Path) -> list[Any]:
     try:
-        return list(json.loads(path.read_text())["starts"])
+        starts = json.loads(path.read_text())["starts"]
+        if isinstance(starts, list) and all(isinstance(start, dict) for start in starts):
+            return starts
     except (ValueError, KeyError, TypeError):
-        warnings.warn(f"{path} cannot be read: it is begun anew, without the run's earlier starts", stacklevel=2)
-        return []
+        pass
+    warnings.warn(f"{path} cannot be read: it is begun anew, without the run's earlier starts", stacklevel=2)
+    return []
 
 
 def changed_settings(given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:

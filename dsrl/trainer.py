@@ -139,7 +139,8 @@ class Trainer:
         self.obs = self.venv.reset()
         if self.env_steps > 0:
             self.terminal.update(self.env_steps, self.recent, self.learner._n_updates)
-            self.terminal.say(f"resumed at {self.env_steps:,} env steps")
+            ended = ": that is the end, by --train_steps" if self.env_steps >= self.total_steps else ""
+            self.terminal.say(f"resumed at {self.env_steps:,} env steps{ended}")
         else:
             self._warm_start()
             self._evaluate_and_save()
@@ -239,13 +240,15 @@ class Trainer:
                 rate, length = result.success_rate, result.mean_length
                 row[f"eval/{name}_success"], row[f"eval/{name}_length"] = rate, length
                 scores[name] = (rate, -length)
-                if scores[name] > self.best:
-                    self.best = scores[name]
-                    write_archive(self.folder / "sac_best.zip", self.learner, self.steering(name == "deterministic"))
         self._log(row)
         self.recent.clear()
         self.obs = self.venv.reset()
+        # Written one after the other: a run that is stopped while it evaluates leaves no archive that its state knows
+        # nothing of.
         steering = self.steering(scores["deterministic"] >= scores["stochastic"])
+        if max(scores.values()) > self.best:
+            self.best = max(scores.values())
+            write_archive(self.folder / "sac_best.zip", self.learner, steering)
         write_archive(self.folder / "sac_last.zip", self.learner, steering, self._state())
         self.saved = self.env_steps
 

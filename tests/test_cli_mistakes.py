@@ -120,12 +120,21 @@ BAD_FLAGS: dict[str, tuple[dict[str, object], str]] = {
     "config": ({"config": "nowhere.yaml"}, "nowhere.yaml"),
     "checkpoint": ({"ckpt_path": "nowhere.ckpt"}, "nowhere.ckpt is no file"),
     "best checkpoint": ({"ckpt_path": "best"}, "best is no file"),
-    "no checkpoint": ({"ckpt_path": ""}, "is no file"),
+    "no checkpoint": ({"ckpt_path": ""}, "--ckpt_path is given an empty value"),
     "negative seed": ({"seed_everything": -1}, "seed_everything is -1"),
     "negative rate": ({"model__lr": -1}, "model.lr is -1.0"),
     "no number": ({"model__lr": "abc"}, "--model.lr: Expected float. Got value: abc"),
     "no number, of several words": ({"model__lr": "one, two"}, "--model.lr: Expected float. Got value: one, two\n"),
     "no whole number": ({"trainer__max_epochs": "ten"}, "--trainer.max_epochs: Expected int or null. Got value: ten\n"),
+    "no list": (
+        {"model__network__init_args__hidden_dims": 16},
+        "error: --model.network.init_args.hidden_dims: Expected Sequence. Got value: 16\n",
+    ),
+    "no logger": (
+        {"trainer__logger": "foo"},
+        "error: --trainer.logger: Expected import path or Iterable or bool or null. Got value: foo\n",
+    ),
+    "shortened": ({"trainer__max_epoch": 3}, "Is --trainer.max_epochs meant in place of --trainer.max_epoch?"),
     "mistyped section": ({"model__netwrk": "x"}, "Is --model.network meant in place of --model.netwrk?"),
     "mistyped": ({"modle__lr": 1}, "Is --model.lr meant in place of --modle.lr?"),
     "mistyped name": ({"datset": 1}, "Is --dataset meant in place of --datset?"),
@@ -139,6 +148,41 @@ def test_bad_flags(cli_server: ForkServer, data: Path, tmp_path: Path, fault: st
     message = one_message(*cli_server.run(fit_line(tmp_path / "run", data, **flags)))
     assert expected in message
     assert not list((tmp_path / "run").glob("*.ckpt"))
+
+
+def test_flags_are_called_as_the_line_calls_them(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    line = fit_line(tmp_path / "run", data)
+    assert "argument --output: expected one argument" in one_message(*cli_server.run([*line, "--output"]))
+    assert "--output is given an empty value" in one_message(*cli_server.run([*line, "--output", ""]))
+    assert "--output is given an empty value" in one_message(*cli_server.run([*line, "--output="]))
+    for words in (["--resume", "last"], ["--resume=true"]):
+        assert "--resume takes no value" in one_message(*cli_server.run([*line, *words]))
+
+
+@pytest.mark.parametrize(("flag", "name"), [("--output=x", "--output"), ("--trainer.logger=false", "--trainer.logger")])
+def test_a_flag_that_a_later_config_undoes_is_refused(
+    cli_server: ForkServer, data: Path, tmp_path: Path, flag: str, name: str
+) -> None:
+    command, config, path, *flags = fit_line(tmp_path / "run", data)
+    message = one_message(*cli_server.run([command, "--overwrite", flag, config, path, *flags]))
+    assert f"{name} stands before --config {path}, which sets {name}" in message
+    command, *line = fit_line(tmp_path / "run", data, trainer__fast_dev_run=1)
+    other = tmp_path / "other.yaml"
+    other.write_text("{ema: {decay: 0.9}}")
+    status, errors = cli_server.run([command, *line, "--config", str(other)])
+    assert status == 0, errors
+
+
+def test_settings_of_a_learner_are_mistaken_in_one_line(cli_server: ForkServer) -> None:
+    line = ["dsrl", "--config", "configs/dsrl_lift.yaml", "--bc_checkpoint", "x"]
+    message = one_message(*cli_server.run([*line, "--env.n_envs", "two"]))
+    assert message.startswith("error: --env.n_envs: Expected PositiveInt or null. Got value: two\n")
+    message = one_message(*cli_server.run([*line, "--config", "configs/dsrl_lift_sac.yaml"]))
+    assert "--learner.kl_target is no option of this learner" in message
+    message = one_message(*cli_server.run(["dsrl", "--seed", "3", *line[1:]]))
+    assert "checkpoint x does not exist" in message, "no file sets the seed"
+    message = one_message(*cli_server.run(["dsrl", "--train_steps", "3", *line[1:]]))
+    assert "--train_steps stands before --config configs/dsrl_lift.yaml, which sets --train_steps" in message
 
 
 def test_the_help_that_a_mistake_names_is_there(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:

@@ -138,17 +138,17 @@ def test_a_run_that_a_cluster_ends_says_where_it_would_go_on(
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_judged_run_is_not_begun_anew_where_its_state_is_gone(
+def test_results_are_not_overwritten_where_there_is_no_state_to_go_on_from(
     checkpoint: Path, finished: tuple[Path, str], tmp_path: Path, resume: bool
 ) -> None:
     output = shutil.copytree(finished[0], tmp_path / "run")
     (output / "sac_last.zip").unlink()
     best = (output / "sac_best.zip").read_bytes()
-    with pytest.raises(UserError, match="holds a run that was judged" if resume else r"holds a sac_best\.zip already"):
+    with pytest.raises(UserError, match=r"holds sac_best\.zip and report\.json, and no sac_last\.zip to go on from"):
         run(checkpoint, output, resume=resume)
     (output / "report.json").unlink()  # as of a run that was not judged, or of an archive that was copied there
-    with pytest.raises(UserError, match=r"holds a sac_best\.zip already"):
-        run(checkpoint, output)
+    with pytest.raises(UserError, match=r"holds sac_best\.zip, and no sac_last\.zip to go on from"):
+        run(checkpoint, output, resume=resume)
     assert (output / "sac_best.zip").read_bytes() == best
 
 

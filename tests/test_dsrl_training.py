@@ -23,6 +23,7 @@ from dsrl.learners import LEARNERS
 from dsrl.learners.prior import PriorConfig, PriorSAC
 from dsrl.report import write_report
 from dsrl.trainer import Trainer
+from rollouts.evaluation import evaluate_agent
 from rollouts.loop import Episode
 from tests.dsrl_toy import ToyPolicy, ToyPool
 
@@ -121,6 +122,35 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     for name, value in resumed.learner.replay_buffer.state().items():
         same = torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
         assert same, name
+
+
+def test_a_run_that_is_stopped_while_it_evaluates_leaves_nothing_it_would_stumble_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = []
+
+    def stop_amid_draws(*args: Any, **kwargs: Any) -> Any:
+        judged.append(args)
+        if len(judged) in (2, 6):
+            raise KeyboardInterrupt
+        return evaluate_agent(*args, **kwargs)
+
+    config = settings("prior")
+    whole = trainer(config, tmp_path / "whole")
+    whole.run()
+    monkeypatch.setattr("dsrl.trainer.evaluate_agent", stop_amid_draws)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(config, tmp_path / "run").run()
+    assert not list((tmp_path / "run").glob("*.zip"))
+    with pytest.raises(KeyboardInterrupt):
+        trainer(config, tmp_path / "run").run()
+    best, last = (read_steering(tmp_path / "run" / f"sac_{name}.zip").env_steps for name in ("best", "last"))
+    assert best <= last
+    trainer(config, tmp_path / "run", resume=True).run()
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+    for name in ("best", "last"):
+        steering = [read_steering(tmp_path / folder / f"sac_{name}.zip") for folder in ("run", "whole")]
+        assert steering[0] == steering[1]
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(short_run: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_resumed_run_keeps_its_starts_and_a_new_one_does_not(tmp_path: Path) -
         assert document["changed"] == {"seed": 3}
 
 
-@pytest.mark.parametrize("damaged", ["{", "[]", '{"starts": null}', "{}"])
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"starts": null}', "{}", '{"starts": "abc"}', '{"starts": {"a": 1}}'])
 def test_a_damaged_record_does_not_keep_a_run_from_going_on(tmp_path: Path, damaged: str) -> None:
     (tmp_path / "provenance.json").write_text(damaged)
     with pytest.warns(UserWarning, match=r"provenance.json cannot be read"):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -268,17 +268,25 @@ def test_of_equally_good_checkpoints_the_latest_are_kept_and_exported(
     assert load_policy(tmp_path / "best/policy.safetensors").spec.train_step == 5 * run.trainer.num_training_batches
 
 
-@pytest.mark.parametrize(("keep", "kept"), [(2, (3, 4)), (0, (0, 1, 2))])
+@pytest.mark.parametrize(("keep", "kept"), [(2, (3, 4)), (1, (4,)), (0, (0, 1, 2))])
 def test_a_run_that_goes_on_with_fewer_best_checkpoints_removes_the_others(
     keep: int, kept: Sequence[int], tmp_path: Path
 ) -> None:
     run = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4), epochs=3, keep=-1)
     run.fit()
     run.trainer.save_checkpoint(tmp_path / "last.ckpt")
-    more = Run(tmp_path, RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4), epochs=5, keep=keep)
+    there = []
+
+    class Count(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            there.append(len(list((tmp_path / "best").glob("*.ckpt"))))
+
+    rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4)
+    more = Run(tmp_path, rollout, epochs=5, callbacks=[Count()], keep=keep)
     more.trainer.fit(more.module, more.data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     names = sorted(path.name for path in (tmp_path / "best").glob("*.ckpt"))
     assert names == [f"epoch000{epoch}-success0.000.ckpt" for epoch in kept]
+    assert there == [3, len(kept)], "removed with the first that is saved"
 
 
 def record_of(folder: Path, rates: tuple[float, ...]) -> dict[str, Any]:
