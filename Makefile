@@ -1,4 +1,4 @@
-# make setup | demo | quickstart | verify | results | test | lint | lock | clean.  Needs Python 3.11 with its headers and venv, make and a C++ compiler; everything else goes into .venv.
+# make setup | demo | quickstart | verify | results | test | lint | lock | clean.  Needs Python 3.11 or 3.12 with its headers and venv, make and a C++ compiler; everything else goes into .venv.
 # LATEST=1 beside setup or test: the newest versions that setup.cfg allows, in place of those of requirements.lock.
 # ROBOSUITE=1.5 beside any of them: robosuite 1.5.2 in place of 1.4.1, in an environment of its own, .venv15.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)

@@ -218,7 +218,7 @@ GOALS = (
     Goal("Can's pieces, cloned", 0.90, ["residual, pieces, REPORT: can"]),
     Goal("Square ph, steered", 0.97, _seeds("square-human-ensemble_prior", 41, 42, 43), 100_000),
     Goal(
-        "the same, with demonstrations in the buffer",
+        "Square ph, with demonstrations in the buffer, steered",
         0.97,
         _seeds("square-human-ensemble-70k_prior", 47, 48, 49),
         100_000,
@@ -237,13 +237,13 @@ GOALS = (
         100_000,
     ),
     Goal(
-        "the same after 800 of its 1,280 epochs",
+        "Square ph, the velocity, 800 epochs in place of 1,280, steered",
         0.97,
         _seeds("square-human-ensemble-velocity-800_prior", 94, 95, 96),
         100_000,
     ),
     Goal(
-        "the same after 1,000 of them",
+        "Square ph, the velocity, 1,000 epochs, steered",
         0.97,
         _seeds("square-human-ensemble-velocity-1000_prior", 97, 98, 99),
         100_000,
@@ -251,7 +251,7 @@ GOALS = (
     Goal("Lift's pieces, steered", 0.99, _seeds("lift-human-ensemble_prior", 53, 54, 55), 100_000),
     Goal("Can's pieces, steered", 0.97, _seeds("can-human-ensemble_prior", 61, 62, 63), 100_000),
     Goal(
-        "the same, the third form with copies",
+        "Can's pieces, the third form with copies, steered",
         0.97,
         _seeds("can-human-ensemble-adapted60_prior", 70, 71, 72),
         100_000,
