@@ -59,8 +59,10 @@ class BestCheckpoint(ModelCheckpoint):
         while 0 < self.save_top_k < len(self.best_k_models):
             worst = min(self.best_k_models, key=self.best_k_models.__getitem__)  # of equals the first, so the oldest
             del self.best_k_models[worst]
-            self._remove_checkpoint(trainer, worst)
-            self.kth_best_model_path = min(self.best_k_models, key=self.best_k_models.__getitem__)
+            if self._should_remove_checkpoint(trainer, worst, ""):  # not the one that the run goes on from
+                self._remove_checkpoint(trainer, worst)
+            best, kth = (choose(self.best_k_models, key=self.best_k_models.__getitem__) for choose in (max, min))
+            self.best_model_path, self.kth_best_model_path = best, kth
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a checkpoint with this success rate is kept."""

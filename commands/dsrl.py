@@ -56,13 +56,9 @@ def named_learner(words: Sequence[str]) -> str:
 
 
 def _learner_in(config: str) -> str | None:
-    import yaml
+    from commands.parsing import values_in
 
-    try:
-        values = yaml.safe_load(Path(config).expanduser().read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    learner = values.get("learner") if isinstance(values, dict) else None
+    learner = values_in(config).get("learner")
     return learner.get("algorithm") if isinstance(learner, dict) else None
 
 

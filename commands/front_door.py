@@ -20,6 +20,8 @@ from common.errors import InUseError, LineError, UserError
 
 MISTAKE, IN_USE, INTERRUPTED = 2, 75, 130
 HELP = ("-h", "--help")
+# The last part of flags that take a file or a folder.
+PATHS = ("config", "dataset", "output", "checkpoint", "bc_checkpoint", "ckpt_path", "sac", "run", "path", "dirpath")
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,10 @@ def _call(function: Callable[..., None], name: str, args: list[str]) -> None:
 
 
 def _without_value(words: Sequence[str]) -> str | None:
-    """A flag that is given the empty string; a path would take it for the current folder."""
+    """A flag for a path that is given the empty string: it would be taken for the current folder."""
     for word, after in itertools.pairwise([*words, "--"]):
         flag, equals, value = word.partition("=")
-        if flag.startswith("--") and (value if equals else after) == "":
+        if flag.lstrip("-").rpartition(".")[2] in PATHS and (value if equals else after) == "":
             return flag
     return None
 
@@ -192,7 +194,8 @@ def _overview(commands: Mapping[str, Command]) -> str:
 def _as_typed(message: str, typed: Sequence[str], other_names: Mapping[str, str]) -> str:
     """The message with flags by the names that the line has for them."""
     for flag in {word.partition("=")[0] for word in typed} & set(other_names):
-        message = re.sub(rf"{re.escape(other_names[flag])}(?![\w.-])", flag, message)
+        known = other_names[flag].partition("=")[0]
+        message = re.sub(rf"{re.escape(known)}(?![\w.-])", flag, message)
     return message
 
 
@@ -202,7 +205,7 @@ def _meant(message: str, typed: Sequence[str], flags: Sequence[str], other_names
     if not unknown:
         return ""
     if not unknown[0].startswith("-"):
-        before = typed[typed.index(unknown[0]) - 1] if unknown[0] in typed else ""
+        before = dict(zip(typed[1:], typed, strict=False)).get(unknown[0], "")
         if "=" in other_names.get(before, ""):
             return f". {before} takes no value"
         return " (each value follows its flag; several files are one: '[a.hdf5, b.hdf5]')"

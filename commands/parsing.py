@@ -3,10 +3,11 @@
 import itertools
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from common.errors import LineError
@@ -24,12 +25,13 @@ PLAINER = (
     (r"dot import path string: \S+", "import path"),
     # The options of a class that a section names.
     (
-        r'^(--[\w.]+): Type .* expects a function or a callable class: Parser key "([\w.]+)":\s*(.*)\. Got .*',
+        r'^(--[\w.]+): Type .* expects a function or a callable class: Parser key "([\w.]+)":\s*(.*?)'
+        r"\. Got value: Namespace\(.*",
         r"\1.init_args.\2: \3",
     ),
     (r"Call to compute_fn of link .* with args .* failed: ", ""),
     (
-        r"Group 'learner' does not accept option '(\w+)'",
+        r"Group 'learner' does not accept option '([\w.-]+)'",
         r"--learner.\1 is no option of this learner, which --learner.algorithm or the last config to set it names",
     ),
 )
@@ -87,30 +89,36 @@ def check_order(words: Sequence[str]) -> None:
         flag, equals, value = word.partition("=")
         if flag in ("--config", "-c"):
             path = value if equals else after
-            for name in _settings_in(path):
-                undone = (each for each in flags if f"{name}.".startswith(f"{each}.") or each.startswith(f"{name}."))
-                if (first := next(undone, None)) is not None:
+            settings = [name for name, each in flat(values_in(path)).items() if each != {}]
+            for setting, earlier in itertools.product(settings, flags):
+                if _undoes(setting, earlier):
                     raise LineError(
-                        f"--{first} stands before --config {path}, which sets --{name}, and what stands later holds: "
-                        "give the files first, then the flags"
+                        f"--{earlier} stands before --config {path}, which sets --{setting}, and what stands later "
+                        "holds: give the files first, then the flags"
                     )
         elif flag.startswith("--"):
-            flags.append(flag.removeprefix("--"))
+            flags.append(flag.removeprefix("--").removesuffix("+"))
 
 
-def _settings_in(config: str) -> Iterable[str]:
-    """Dotted names; none where the parser will say what is wrong with the file."""
-    import yaml
+def _undoes(setting: str, flag: str) -> bool:
+    """Whether ``setting`` is the same as an earlier ``flag``, a part of it, or the whole; or the class it is for."""
+    whole = setting.removesuffix("class_path") + "init_args" if setting.endswith(".class_path") else setting
+    return any(f"{name}.".startswith(f"{part}.") for name, part in ((setting, flag), (flag, setting), (flag, whole)))
 
+
+def values_in(config: str) -> dict[str, Any]:
+    """A config file's; none where the parser will say what is wrong with it, or of a pipe, which is read only once."""
     try:
-        values = yaml.safe_load(Path(config).expanduser().read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return []
-    return flat(values) if isinstance(values, dict) else []
+        path = Path(config).expanduser()
+        values = yaml.safe_load(path.read_text()) if path.is_file() else None
+    except (OSError, ValueError, RuntimeError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _alternatives(lines: str) -> str:
-    return " or ".join(re.sub(r"^ +- (?:Expected |Not of type (\w+): .*)", r"\1", line) for line in lines.splitlines())
+    of_one = r"^ +- (?:Expected |Not of type (\w+): .*)|\. Got value: .*"
+    return " or ".join(re.sub(of_one, r"\1", line) for line in lines.splitlines())
 
 
 def expand_home(value: Any) -> Any:

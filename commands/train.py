@@ -269,7 +269,10 @@ def _checkpoint_to_load(command: str, given: str | None, folder: Path) -> str | 
     if given == "last":
         latest = _latest_checkpoint(last)
         if latest is None and not fits:
-            raise UserError(f"--checkpoint last: {last} does not exist. Give --checkpoint FILE, or --best.dirpath.")
+            folder_flag = "--best.dirpath" if command == "predict" else "--output"
+            raise UserError(
+                f"--checkpoint last: {last} does not exist. Give --checkpoint FILE, or {folder_flag} FOLDER."
+            )
         if latest is None:
             rank_zero_warn(f"--resume: there is no {last} yet, so the run begins")
         return latest

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,8 @@ def check_new(output: Path, overwrite: bool, source: Path | None = None) -> None
 def _touch_beside(target: Path) -> Path:
     if target.is_dir() or not target.name:
         raise UserError(f"cannot write {target}: it is a folder. Name a file, such as {target / 'out'}{target.suffix}.")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    # Apart from those of other processes, on other machines too.
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()

@@ -8,6 +8,7 @@ closest to the demonstrated chunk and is still likely under the prior.
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -221,7 +222,7 @@ def _search(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: Noise
 def _digest(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: NoiseScale) -> str:
     """Of all that decides the noise."""
     policy = decoder.policy
-    decides = [SEARCHES_AS, fingerprint(policy), asdict(policy.spec.diffusion), decoder.ddim_steps, scale.magnitude]
+    decides = [SEARCHES_AS, fingerprint(policy), asdict(policy.spec), decoder.ddim_steps, scale.magnitude]
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
     for array in (demonstrated.obs, demonstrated.chunks):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -235,7 +236,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         with np.load(path) as arrays:  # pickles are refused, and the zip's checksums are compared
             return arrays["noise"], arrays["error"]
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):
         print(f"{path} is damaged: the noise is looked for again", flush=True)
         return None
 
@@ -244,7 +245,7 @@ def _keep(path: Path, noise: np.ndarray, error: np.ndarray) -> None:
     try:
         with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez(file, noise=noise, error=error)
-    except UserError as problem:  # the run does not depend on it
+    except (UserError, OSError) as problem:  # the run does not depend on it
         print(f"this noise is not kept for later runs: {problem}", flush=True)
 
 

@@ -106,12 +106,14 @@ class Trainer:
         self.warm: dict[str, list[int]] = {}
         self.clipped = [0, 0]
         self.best: tuple[float, float] = (-1.0, 0.0)
+        self.best_at: int | None = None  # env steps of the best; unknown to states from before 30 November 2026
         self.seconds = dict.fromkeys(("wall", "simulation", "decoding", "updates", "evaluation"), 0.0)
         self.rows: list[Row] = []
         if resume:
             self._resume(folder / "sac_last.zip")
         if config.demonstrations.paths:
-            self._add_demonstrations(kept_noise)
+            self.learner.kept_noise = kept_noise
+            self._add_demonstrations()
         self.recent: deque[tuple[bool, int]] = deque(maxlen=50)
         self.noise_rms: list[float] = []
 
@@ -156,13 +158,13 @@ class Trainer:
             elif self.env_steps * LOGS_PER_EVALUATION // every > before * LOGS_PER_EVALUATION // every:
                 self._log({})
 
-    def _add_demonstrations(self, kept_noise: Path | None) -> None:
+    def _add_demonstrations(self) -> None:
         """Fill the learner's second buffer. It is not saved: the same files and policy give it again on resume."""
         settings, spec = self.config.demonstrations, self.policy.spec
         shape, reward = self.policy.chunk_shape, self.config.env.reward
         n, every_offset = settings.n, settings.every_offset
         data = read_transitions(settings.paths, spec.obs_dims, shape, reward, n, every_offset, spec.env_args)
-        actions = self.learner.demonstrated_actions(data, kept_noise)
+        actions = self.learner.demonstrated_actions(data)
         buffer = demonstration_buffer(data, actions, self.decoder, self.learner.replay_buffer)
         self.learner.add_demonstrations(buffer, settings.fraction)
 
@@ -243,14 +245,17 @@ class Trainer:
         self._log(row)
         self.recent.clear()
         self.obs = self.venv.reset()
-        # Written one after the other: a run that is stopped while it evaluates leaves no archive that its state knows
-        # nothing of.
         steering = self.steering(scores["deterministic"] >= scores["stochastic"])
         if max(scores.values()) > self.best:
-            self.best = max(scores.values())
-            write_archive(self.folder / "sac_best.zip", self.learner, steering)
+            self.best, self.best_at = max(scores.values()), self.env_steps
+        # First the state: where a run ends between the two, the state says that the best is of the same step.
         write_archive(self.folder / "sac_last.zip", self.learner, steering, self._state())
         self.saved = self.env_steps
+        self._keep_if_best(steering)
+
+    def _keep_if_best(self, steering: Steering) -> None:
+        if self.best_at == self.env_steps:
+            write_archive(self.folder / "sac_best.zip", self.learner, steering)
 
     def _state(self) -> dict[str, Any]:
         """What a run goes on from beside the archive's weights and optimisers."""
@@ -261,6 +266,7 @@ class Trainer:
             "warm": self.warm,
             "clipped": self.clipped,
             "best": self.best,
+            "best_at": self.best_at,
             "seconds": self.seconds,
             "rows": self.metrics.rows,
             "rng": self.rng.bit_generator.state,
@@ -295,7 +301,9 @@ class Trainer:
         self.learner.num_timesteps = self.env_steps = self.saved = state["env_steps"]
         self.episodes, self.warm, self.clipped = state["episodes"], state["warm"], state["clipped"]
         self.chunks.episodes_begun = state["episodes_begun"]
-        self.best, self.seconds, self.rows = state["best"], state["seconds"], state["rows"]
+        self.best, self.best_at = state["best"], state.get("best_at")
+        self.seconds, self.rows = state["seconds"], state["rows"]
+        self._keep_if_best(self.steering(steering.deterministic_is_better))
 
     def steering(self, deterministic_is_better: bool) -> Steering:
         """What the archives say about themselves."""

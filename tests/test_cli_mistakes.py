@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -159,24 +160,51 @@ def test_flags_are_called_as_the_line_calls_them(cli_server: ForkServer, data: P
         assert "--resume takes no value" in one_message(*cli_server.run([*line, *words]))
 
 
-@pytest.mark.parametrize(("flag", "name"), [("--output=x", "--output"), ("--trainer.logger=false", "--trainer.logger")])
+@pytest.mark.parametrize(
+    ("flag", "undone", "by"),
+    [
+        ("--output=x", "--output", "--output"),
+        ("--trainer.logger=false", "--trainer.logger", "--trainer.logger."),
+        ("--trainer.logger.init_args.name=x", "--trainer.logger.init_args.name", "--trainer.logger."),
+    ],
+)
 def test_a_flag_that_a_later_config_undoes_is_refused(
-    cli_server: ForkServer, data: Path, tmp_path: Path, flag: str, name: str
+    cli_server: ForkServer, data: Path, tmp_path: Path, flag: str, undone: str, by: str
 ) -> None:
     command, config, path, *flags = fit_line(tmp_path / "run", data)
     message = one_message(*cli_server.run([command, "--overwrite", flag, config, path, *flags]))
-    assert f"{name} stands before --config {path}, which sets {name}" in message
-    command, *line = fit_line(tmp_path / "run", data, trainer__fast_dev_run=1)
+    assert f"{undone} stands before --config {path}, which sets {by}" in message
+
+
+def test_a_config_may_stand_behind_flags_that_it_leaves_alone(
+    cli_server: ForkServer, data: Path, tmp_path: Path
+) -> None:
+    line = fit_line(tmp_path / "run", data, trainer__fast_dev_run=1, trainer__logger__init_args__name="")
+    line.remove("--trainer.logger=false")
     other = tmp_path / "other.yaml"
-    other.write_text("{ema: {decay: 0.9}}")
-    status, errors = cli_server.run([command, *line, "--config", str(other)])
+    other.write_text("{ema: {decay: 0.9}, model: {}}")
+    status, errors = cli_server.run([*line, "--config", str(other)])
     assert status == 0, errors
+    other.write_text("{model: {network: {class_path: policies.networks.MLPEnsemble}}}")
+    message = one_message(*cli_server.run([*line, "--config", str(other)]))
+    assert "which sets --model.network.class_path" in message
+
+
+def test_a_config_may_come_through_a_pipe(data: Path, tmp_path: Path) -> None:
+    command, _, config, *flags = fit_line(tmp_path / "run", data, trainer__fast_dev_run=1)
+    words = shlex.join(flags)
+    line = f"{sys.executable} cli.py {command} --config <(cat {config}) {words}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_settings_of_a_learner_are_mistaken_in_one_line(cli_server: ForkServer) -> None:
     line = ["dsrl", "--config", "configs/dsrl_lift.yaml", "--bc_checkpoint", "x"]
     message = one_message(*cli_server.run([*line, "--env.n_envs", "two"]))
     assert message.startswith("error: --env.n_envs: Expected PositiveInt or null. Got value: two\n")
+    message = one_message(*cli_server.run([*line, "--log_formats", "[foo]"]))
+    assert message.startswith("error: --log_formats: Expected ")
+    assert message.count("Got value") == 1
     message = one_message(*cli_server.run([*line, "--config", "configs/dsrl_lift_sac.yaml"]))
     assert "--learner.kl_target is no option of this learner" in message
     message = one_message(*cli_server.run(["dsrl", "--seed", "3", *line[1:]]))

@@ -186,7 +186,7 @@ def test_noise_is_looked_for_once_by_policy_chunks_and_bound(
 
 
 def test_noise_that_cannot_be_kept_costs_no_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "noise").write_text("")
+    (tmp_path / "noise").write_text("")  # where the folder would be
     config = settings("prior", train_steps=0)
     config.demonstrations = DemonstrationsConfig(str(data))
     Trainer(ToyPolicy(), cast(Any, ToyPool()), config, tmp_path / "run", kept_noise=tmp_path / "noise").run()

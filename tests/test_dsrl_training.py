@@ -17,7 +17,7 @@ from stable_baselines3 import SAC
 
 from common.errors import UserError
 from dsrl.agent import SteeredAgent, load_steered_agent
-from dsrl.archive import RUN_STATE, STEERING, read_steering
+from dsrl.archive import RUN_STATE, STEERING, read_steering, write_archive
 from dsrl.config import DSRLConfig, EvalConfig, WarmStartConfig, config_from_dict
 from dsrl.learners import LEARNERS
 from dsrl.learners.prior import PriorConfig, PriorSAC
@@ -151,6 +151,31 @@ def test_a_run_that_is_stopped_while_it_evaluates_leaves_nothing_it_would_stumbl
     for name in ("best", "last"):
         steering = [read_steering(tmp_path / folder / f"sac_{name}.zip") for folder in ("run", "whole")]
         assert steering[0] == steering[1]
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_run_that_ends_between_its_two_archives_writes_the_second_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    written: list[Path] = []
+
+    def end_between(path: Path, *args: Any) -> None:
+        if path.name == "sac_best.zip" and [each.name for each in written].count(path.name) == kept:
+            raise SystemExit(143)
+        written.append(path)
+        write_archive(path, *args)
+
+    config = settings("na", train_steps=400)
+    with monkeypatch.context() as patch:
+        patch.setattr("dsrl.trainer.write_archive", end_between)
+        with pytest.raises(SystemExit):
+            trainer(config, tmp_path / "run").run()
+    resumed = trainer(config, tmp_path / "run", resume=True)
+    best, last = (read_steering(tmp_path / "run" / f"sac_{name}.zip") for name in ("best", "last"))
+    assert best == last, "as the state says"
+    resumed.run()
+    trainer(config, tmp_path / "whole").run()
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(short_run: Path, tmp_path: Path) -> None:

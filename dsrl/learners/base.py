@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 # Everything with matrix products in it; backward passes are compiled along with what they belong to.
 COMPILED = ("td_target", "critic_loss", "actor_loss")
 # Rebuilt, kept in the run's state, or the frozen policy: not part of SB3's archive.
-UNSAVED = ("weights", "generator", "sums", "counts", "demonstrations", "decoder")
+UNSAVED = ("weights", "generator", "sums", "counts", "demonstrations", "decoder", "kept_noise")
 UNBOUNDED = (-math.inf, math.inf)
 
 
@@ -165,6 +165,7 @@ class SteeringSAC(SAC):
         self.decoder: Any = decoder
         self.scale = NoiseScale.of(venv.action_space)
         self.value_range = UNBOUNDED if config.entropy_in_target else value_range
+        self.kept_noise: Path | None = None  # folder of the noise of demonstrations that was found before
         self.demonstrations: ChunkReplayBuffer | None = None
         self.demonstration_fraction: float | None = None
         super().__init__(
@@ -246,12 +247,9 @@ class SteeringSAC(SAC):
         """What the buffer keeps of a step: here the scaled noise (n, A), not the chunks (n, H, A) it was decoded to."""
         return scaled_noise
 
-    def demonstrated_actions(self, demonstrated: ChunkTransitions, kept: Path | None = None) -> np.ndarray:
-        """What the buffer keeps of demonstrations (N, H*A): here the scaled noise that decodes to their chunks.
-
-        ``kept`` is a folder of what was worked out before, for a learner to whom that is worth it.
-        """
-        noise = noise_of(demonstrated, self.decoder, self.scale, kept)
+    def demonstrated_actions(self, demonstrated: ChunkTransitions) -> np.ndarray:
+        """What the buffer keeps of demonstrations (N, H*A): here the scaled noise that decodes to their chunks."""
+        noise = noise_of(demonstrated, self.decoder, self.scale, self.kept_noise)
         return self.scale.scaled(noise).reshape(len(demonstrated), -1)
 
     def begin_acting(self, successes: Mapping[str, Sequence[int]]) -> str | None:

@@ -1,7 +1,6 @@
 """DSRL-NA: critics over executed actions, distilled into critics over noise (Wagenmaker et al. 2025, algorithm 2)."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,7 @@ class NoiseAliasingSAC(NoiseSAC):
     def stored_action(self, scaled_noise: np.ndarray, chunks: np.ndarray) -> np.ndarray:
         return chunks.reshape(len(chunks), -1)
 
-    def demonstrated_actions(self, demonstrated: ChunkTransitions, kept: Path | None = None) -> np.ndarray:
+    def demonstrated_actions(self, demonstrated: ChunkTransitions) -> np.ndarray:
         return demonstrated.chunks.reshape(len(demonstrated), -1)
 
     def next_action(self, next_obs: torch.Tensor, next_eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
