@@ -258,7 +258,7 @@ GOALS = (
         copies=12_158,
     ),
     Goal("Lift, 4 scripted, steered", 0.98, _seeds("lift15_prior", 21, 22, 23), 15_000, lower_bound=True),
-    Goal("Can, scripted, steered", 0.98, _seeds("can-fit_prior", 31, 35, 36), 50_000),
+    Goal("Can, scripted, steered", 0.98, _seeds("can-fit_prior", 31, 35, 36, 38), 50_000),
     Goal("Square, scripted, steered", 0.97, _seeds("square70-scripted_prior", 80), 70_000),
 )
 
@@ -411,7 +411,7 @@ def dsrl_can_by_fit() -> str:
 
 
 def dsrl_can_50k_seeds() -> str:
-    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (31, 35, 36)})
+    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (31, 35, 36, 38)})
 
 
 def dsrl_square() -> str:
