@@ -59,10 +59,15 @@ class BestCheckpoint(ModelCheckpoint):
         while 0 < self.save_top_k < len(self.best_k_models):
             worst = min(self.best_k_models, key=self.best_k_models.__getitem__)  # of equals the first, so the oldest
             del self.best_k_models[worst]
-            if self._should_remove_checkpoint(trainer, worst, ""):  # not the one that the run goes on from
+            if self._should_remove_checkpoint(trainer, worst, ""):
                 self._remove_checkpoint(trainer, worst)
             best, kth = (choose(self.best_k_models, key=self.best_k_models.__getitem__) for choose in (max, min))
             self.best_model_path, self.kth_best_model_path = best, kth
+
+    def _should_remove_checkpoint(self, trainer: Trainer, previous: str, current: str) -> bool:
+        """Not the one that the run goes on from, by whichever way to its folder."""
+        goes_on_from = trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve() == Path(previous).resolve()
+        return not goes_on_from and super()._should_remove_checkpoint(trainer, previous, current)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a checkpoint with this success rate is kept."""

@@ -26,10 +26,9 @@ def dsrl(line: Sequence[str]) -> None:
     """
     from commands.first_words import program
     from commands.front_door import spell_out_switches
-    from commands.parsing import CommandParser, check_order
+    from commands.parsing import CommandParser
 
     command, *words = line
-    check_order(words)
     parser = CommandParser(
         prog=f"{program()} {command}", description="Train SAC whose actions are the noise of a frozen policy."
     )
@@ -87,10 +86,11 @@ def steer(
 
     from commands.report import say_written
     from commands.simulation import check_seed, load_checkpoint
-    from dsrl.archive import read_steering
+    from dsrl.archive import BEST, LAST, read_steering
     from dsrl.report import REPORT, write_report
     from dsrl.trainer import Trainer
     from envs.pool import EnvPool, available_cpus
+    from policies.storage import POLICY_FILE
     from reports.page import write_run_page
     from rollouts.simulation import check_fits, simulation_of
 
@@ -108,10 +108,15 @@ def steer(
     name, env_spec = simulation_of(policy.spec, config.task, config.env.horizon)
     folder = output or Path("checkpoints") / "dsrl" / (name or "custom")
     with run_lock(folder):
-        state = folder / "sac_last.zip"
+        for stale in folder.glob(".sac_*.zip.*.partial"):  # half written by a run that was killed
+            stale.unlink()
+        state = folder / LAST
+        cloned = [name for name in ("last.ckpt", POLICY_FILE) if (folder / name).exists()]
+        if cloned:
+            raise UserError(f"{folder} holds {' and '.join(cloned)}, of a run of `fit`: name another --output")
         if not resume and state.exists():
             raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")
-        results = [name for name in ("sac_best.zip", REPORT) if (folder / name).exists()]
+        results = [name for name in (BEST, REPORT) if (folder / name).exists()]
         if results and not state.exists():
             raise UserError(
                 f"{folder} holds {' and '.join(results)}, and no {state.name} to go on from: name another --output, "
@@ -150,10 +155,10 @@ def steer(
             trainer.run()
             if config.evaluation.report_episodes > 0:
                 write_report(policy, judges, config, folder, beside / "baselines")
-    print(f"wrote {folder}/sac_best.zip")
+    print(f"wrote {folder / BEST}")
     write_run_page([folder], folder / "report.html")
     say_written(folder / "report.html")
-    steered = played(bc_checkpoint, folder / "sac_best.zip", policy.spec, name)
+    steered = played(bc_checkpoint, folder / BEST, policy.spec, name)
     say_next("judge it", "evaluate", *steered)
 
 

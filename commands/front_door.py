@@ -21,7 +21,10 @@ from common.errors import InUseError, LineError, UserError
 MISTAKE, IN_USE, INTERRUPTED = 2, 75, 130
 HELP = ("-h", "--help")
 # The last part of flags that take a file or a folder.
-PATHS = ("config", "dataset", "output", "checkpoint", "bc_checkpoint", "ckpt_path", "sac", "run", "path", "dirpath")
+PATHS = (
+    *("config", "c", "dataset", "input", "output", "checkpoint", "bc_checkpoint", "ckpt_path", "sac", "run", "path"),
+    *("dirpath", "logdir", "save_dir", "default_root_dir"),
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def run(commands: Mapping[str, Command], args: Sequence[str]) -> int:
         print(first_flags(name), end="")
     if (flag := _without_value(rest)) is not None:
         return _mistake(f"{flag} is given an empty value: is a variable of the shell unset?")
-    typed, rest = rest, _known_names(commands[name].other_names, rest)
+    typed, rest = rest, files_first(_known_names(commands[name].other_names, rest))
     # Read when torch is imported: its threads sleep while they wait for one another. Spinning gains a fifth on two idle
     # cores and costs nine tenths of the speed where another program wants one of them (docs/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -144,7 +147,8 @@ def _without_value(words: Sequence[str]) -> str | None:
     """A flag for a path that is given the empty string: it would be taken for the current folder."""
     for word, after in itertools.pairwise([*words, "--"]):
         flag, equals, value = word.partition("=")
-        if flag.lstrip("-").rpartition(".")[2] in PATHS and (value if equals else after) == "":
+        name = flag.lstrip("-").rpartition(".")[2]
+        if flag.startswith("-") and name in PATHS and (value if equals else after) == "":
             return flag
     return None
 
@@ -157,6 +161,24 @@ def _known_names(other_names: Mapping[str, str], args: list[str]) -> list[str]:
         known = other_names.get(flag, flag)
         words.append(word if "=" in known and equals else known + equals + value)
     return words
+
+
+def files_first(words: Sequence[str]) -> list[str]:
+    """The line with its config files before its flags.
+
+    jsonargparse lets the later win. A file holds over an earlier file, but what is typed holds over every file: a run
+    must not go into the folder that a file names because its ``--output`` was typed before that file.
+    """
+    files, flags = [], []
+    rest = iter(words)
+    for word in rest:
+        if word in ("-c", "--config"):
+            files += [word, *itertools.islice(rest, 1)]
+        elif word.startswith("--config=") or re.match("-c[^-]", word):
+            files.append(word)
+        else:
+            flags.append(word)
+    return [*files, *flags]
 
 
 def spell_out_switches(switches: Iterable[str], args: list[str]) -> list[str]:

@@ -1,9 +1,7 @@
 """Command lines by jsonargparse, with a mistake ending in one message instead of the whole usage text."""
 
-import itertools
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +9,6 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from common.errors import LineError
-from common.provenance import flat
 
 # jsonargparse's and argparse's words for a mistake, and what a reader of --help would call the same.
 PLAINER = (
@@ -78,40 +75,12 @@ class CommandParser(ProjectParser, ArgumentParser):  # type: ignore[misc]
     """Parser of the commands that are plain functions."""
 
 
-def check_order(words: Sequence[str]) -> None:
-    """What a line says later holds: refuse a flag that a config file behind it would undo unseen.
-
-    Raises:
-        LineError: there is one.
-    """
-    flags: list[str] = []
-    for word, after in itertools.pairwise([*words, ""]):
-        flag, equals, value = word.partition("=")
-        if flag in ("--config", "-c"):
-            path = value if equals else after
-            settings = [name for name, each in flat(values_in(path)).items() if each != {}]
-            for setting, earlier in itertools.product(settings, flags):
-                if _undoes(setting, earlier):
-                    raise LineError(
-                        f"--{earlier} stands before --config {path}, which sets --{setting}, and what stands later "
-                        "holds: give the files first, then the flags"
-                    )
-        elif flag.startswith("--"):
-            flags.append(flag.removeprefix("--").removesuffix("+"))
-
-
-def _undoes(setting: str, flag: str) -> bool:
-    """Whether ``setting`` is the same as an earlier ``flag``, a part of it, or the whole; or the class it is for."""
-    whole = setting.removesuffix("class_path") + "init_args" if setting.endswith(".class_path") else setting
-    return any(f"{name}.".startswith(f"{part}.") for name, part in ((setting, flag), (flag, setting), (flag, whole)))
-
-
 def values_in(config: str) -> dict[str, Any]:
     """A config file's; none where the parser will say what is wrong with it, or of a pipe, which is read only once."""
     try:
         path = Path(config).expanduser()
         values = yaml.safe_load(path.read_text()) if path.is_file() else None
-    except (OSError, ValueError, RuntimeError, yaml.YAMLError):
+    except Exception:  # YAML's tags raise whatever Python's constructors do
         return {}
     return values if isinstance(values, dict) else {}
 

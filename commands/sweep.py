@@ -1,6 +1,5 @@
 """`sweep`: many runs as one command."""
 
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -58,7 +57,7 @@ def _play(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from common.lock import run_lock
-    from common.provenance import FILE, write_provenance
+    from common.provenance import FILE, read_provenance, write_provenance
     from sweeps.attempt import LOG, is_finished, last_words
     from sweeps.cluster import State, play, states_at_start
 
@@ -66,8 +65,15 @@ def _play(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with run_lock(output):
         known = output / FILE
-        if known.is_file() and "steps" not in json.loads(known.read_text())["changed"]:
-            raise UserError(f"{output} holds a run that is no sweep: give the sweep another --output.")
+        if known.is_file():
+            before = read_provenance(known)
+            if before is None:
+                raise UserError(
+                    f"{known} cannot be read, so whether {output} holds a sweep is not known: delete the file if it "
+                    "does, or give the sweep another --output."
+                )
+            if "steps" not in before["changed"]:
+                raise UserError(f"{output} holds a run that is no sweep: give the sweep another --output.")
         states_at_start(runs)  # refuses, before anything is written
         write_provenance(output, settings, goes_on=known.is_file())
         with Progress(*columns, console=console, transient=True) as progress:

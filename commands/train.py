@@ -34,7 +34,7 @@ from callbacks.run_metrics import RunMetrics
 from callbacks.save_on_signal import SaveOnSignal
 from callbacks.step_metrics import StepMetrics
 from commands.first_words import played, program, say_next
-from commands.parsing import ProjectParser, check_order
+from commands.parsing import ProjectParser
 from common.errors import LineError, UserError
 from common.files import OUT_OF_SPACE, atomic_path
 from common.metrics_file import FILE as METRICS
@@ -299,6 +299,8 @@ def files_of_run(config: Namespace) -> list[Path]:
 def _check_folder(config: Namespace) -> None:
     """Refuse to replace a run, or to mix another's checkpoints with its own."""
     folder, found = Path(config.best.dirpath), files_of_run(config)
+    if steered := sorted(path.name for path in folder.glob("sac_*.zip")):
+        raise UserError(f"{folder} holds {' and '.join(steered)}, of a run of `dsrl`: name another --output")
     goes_on = config.ckpt_path is not None and Path(config.ckpt_path).resolve().parent == folder.resolve()
     if goes_on and config.overwrite:
         raise UserError(
@@ -325,7 +327,6 @@ def train(args: Sequence[str]) -> None:
     """
     _quieten_lightning()
     _check_configured(args)
-    check_order(args)
     try:
         cli = TrainCLI(
             args[0],

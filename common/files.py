@@ -55,18 +55,24 @@ def check_new(output: Path, overwrite: bool, source: Path | None = None) -> None
     """
     if source is not None and source.resolve() == output.resolve():
         raise UserError(f"--output is {source}, which it is to be made of: choose another file.")
-    if output.is_file() and not overwrite:
+    try:
+        there = output.is_file()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise UserError(f"cannot write {output}: {error.strerror}. Choose another output path.") from error
+    if there and not overwrite:
         raise UserError(
             f"{output} is there already: name another --output, move it away, or replace it by --overwrite."
         )
 
 
 def _touch_beside(target: Path) -> Path:
-    if target.is_dir() or not target.name:
-        raise UserError(f"cannot write {target}: it is a folder. Name a file, such as {target / 'out'}{target.suffix}.")
-    # Apart from those of other processes, on other machines too.
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
+        if target.is_dir() or not target.name:
+            raise UserError(
+                f"cannot write {target}: it is a folder. Name a file, such as {target / 'out'}{target.suffix}."
+            )
+        # Apart from those of other processes, on other machines too.
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
     except OSError as error:

@@ -45,21 +45,24 @@ def write_provenance(folder: Path, changed: Mapping[str, Any], goes_on: bool) ->
         goes_on: whether an earlier run there is resumed: its starts are kept, and this one is added to them.
     """
     path = folder / FILE
-    earlier = _starts(path) if goes_on and path.is_file() else []
+    known = read_provenance(path) if goes_on and path.is_file() else {"starts": []}
+    if known is None:
+        warnings.warn(f"{path} cannot be read: it is begun anew, without the run's earlier starts", stacklevel=2)
+    earlier = [] if known is None else known["starts"]
     document = {"starts": [*earlier, provenance()], "changed": dict(changed)}
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def _starts(path: Path) -> list[Any]:
+def read_provenance(path: Path) -> dict[str, Any] | None:
+    """What ``write_provenance`` wrote into a file: ``starts``, a list of dicts, and ``changed``; None if damaged."""
     try:
-        starts = json.loads(path.read_text())["starts"]
-        if isinstance(starts, list) and all(isinstance(start, dict) for start in starts):
-            return starts
-    except (ValueError, KeyError, TypeError):
-        pass
-    warnings.warn(f"{path} cannot be read: it is begun anew, without the run's earlier starts", stacklevel=2)
-    return []
+        document = json.loads(path.read_text())
+        starts, changed = document["starts"], document["changed"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    whole = isinstance(starts, list) and all(isinstance(start, dict) for start in starts) and isinstance(changed, dict)
+    return document if whole else None
 
 
 def changed_settings(given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from dsrl.learners import SteeringSAC
 from dsrl.networks import SteeringPolicy
 from policies.storage import fingerprint
 
+# In the folder of a run: the actor that evaluated best, and the last one with the run's state.
+BEST, LAST = "sac_best.zip", "sac_last.zip"
 FORMAT_VERSION = 3
 STEERING = "steering.json"
 # Not ".pth": SB3 takes every member of that name for its own.

@@ -54,17 +54,21 @@ class PlayedResults:
         if self.folder is None:
             return play(), False
         path = self.folder / f"{_digest({**self.base, **what})[:20]}.json"
-        if path.is_file():
+        try:
             result = _read(path)
             if result is not None:
                 return result, True
             print(f"{path} is damaged: played again", flush=True)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            print(f"{path} cannot be read, so it is played again: {error.strerror}", flush=True)
         result = play()
         entry = {"what": {**self.base, **what}, "result": result, "sha256": _digest(result)}
         try:
             with atomic_path(path) as partial:
                 partial.write_text(json.dumps(entry, indent=1) + "\n")
-        except UserError as error:  # the report does not depend on it
+        except (UserError, OSError) as error:  # the report does not depend on it
             print(f"this result is not kept for later runs: {error}", flush=True)
         return result, False
 
@@ -74,9 +78,9 @@ def _digest(values: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The result in a file; None if it is not as it was written."""
+    """The result in a file; None if it is not as it was written. Raises OSError if it cannot be read."""
     try:
         entry = json.loads(path.read_text())
         return entry["result"] if entry["sha256"] == _digest(entry["result"]) else None
-    except (ValueError, RecursionError, LookupError, TypeError, OSError):
+    except (ValueError, RecursionError, LookupError, TypeError):
         return None

@@ -231,12 +231,15 @@ def _digest(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: Noise
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Noise and distances that ``_keep`` wrote; None without the file, or if it is damaged."""
-    if not path.is_file():
-        return None
     try:
         with np.load(path) as arrays:  # pickles are refused, and the zip's checksums are compared
             return arrays["noise"], arrays["error"]
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        print(f"{path} cannot be read, so the noise is looked for again: {problem.strerror}", flush=True)
+        return None
+    except (ValueError, LookupError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):
         print(f"{path} is damaged: the noise is looked for again", flush=True)
         return None
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.files import atomic_path
 from dsrl.agent import load_steered_agent
-from dsrl.archive import read_steering
+from dsrl.archive import BEST, LAST, read_steering
 from dsrl.baselines import TICKET, Baseline, fixed_baselines, golden_ticket, judge
 from dsrl.config import DSRLConfig
 from dsrl.golden_ticket import ConstantNoise
@@ -45,7 +45,7 @@ def write_report(
     baselines = fixed_baselines(config, decoder)
     searched = None
     if config.evaluation.constant_candidates > 0:
-        spent = read_steering(folder / "sac_last.zip").env_steps
+        spent = read_steering(folder / LAST).env_steps
         budget = spent if config.evaluation.constant_steps is None else config.evaluation.constant_steps
         searched = golden_ticket(config, decoder, pool, stream_seed(config.seed, 1), budget, played)
         candidates, steps = searched["candidates"], searched["env_steps"]
@@ -57,7 +57,7 @@ def write_report(
     for name, baseline in baselines.items():
         report[name], before = judge(baseline, name, pool, seed, n_episodes, played, locate)
         print(f"{name:<36} {_line(report[name])}{', as played before' if before else ''}", flush=True)
-    best = folder / "sac_best.zip"
+    best = folder / BEST
     for kind in ("mean", "draw"):
         name = f"steered, actor's {kind}"
         agent = load_steered_agent(best, policy, config.ddim_steps, deterministic=kind == "mean")

@@ -13,6 +13,8 @@ from common.provenance import changed_settings, flat
 from datamodules.hdf5 import DatasetFile
 from dsrl.agent import SteeredAgent
 from dsrl.archive import (
+    BEST,
+    LAST,
     Steering,
     check_fits,
     read_parameters,
@@ -110,7 +112,7 @@ class Trainer:
         self.seconds = dict.fromkeys(("wall", "simulation", "decoding", "updates", "evaluation"), 0.0)
         self.rows: list[Row] = []
         if resume:
-            self._resume(folder / "sac_last.zip")
+            self._resume(folder / LAST)
         if config.demonstrations.paths:
             self.learner.kept_noise = kept_noise
             self._add_demonstrations()
@@ -130,7 +132,7 @@ class Trainer:
         try:
             self._run()
         except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or SIGTERM of a cluster
-            kept = (self.folder / "sac_last.zip").is_file()
+            kept = (self.folder / LAST).is_file()
             saved = f"saved at {self.saved:,} env steps: --resume goes on there" if kept else "nothing was saved yet"
             self.terminal.say(f"stopped at {self.env_steps:,} env steps; {saved}")
             raise
@@ -249,13 +251,13 @@ class Trainer:
         if max(scores.values()) > self.best:
             self.best, self.best_at = max(scores.values()), self.env_steps
         # First the state: where a run ends between the two, the state says that the best is of the same step.
-        write_archive(self.folder / "sac_last.zip", self.learner, steering, self._state())
+        write_archive(self.folder / LAST, self.learner, steering, self._state())
         self.saved = self.env_steps
         self._keep_if_best(steering)
 
     def _keep_if_best(self, steering: Steering) -> None:
         if self.best_at == self.env_steps:
-            write_archive(self.folder / "sac_best.zip", self.learner, steering)
+            write_archive(self.folder / BEST, self.learner, steering)
 
     def _state(self) -> dict[str, Any]:
         """What a run goes on from beside the archive's weights and optimisers."""
@@ -303,7 +305,13 @@ class Trainer:
         self.chunks.episodes_begun = state["episodes_begun"]
         self.best, self.best_at = state["best"], state.get("best_at")
         self.seconds, self.rows = state["seconds"], state["rows"]
-        self._keep_if_best(self.steering(steering.deterministic_is_better))
+        best = self.folder / BEST
+        if not best.is_file() and self.best_at != self.env_steps:
+            at = "" if self.best_at is None else f" after {self.best_at:,} env steps"
+            raise UserError(f"--resume: {best} is gone, the best actor so far{at}: put it back beside {path.name}.")
+        # Ended between the two files that an evaluation writes.
+        if self.best_at == self.env_steps and not (best.is_file() and read_steering(best).env_steps == self.env_steps):
+            self._keep_if_best(self.steering(steering.deterministic_is_better))
 
     def steering(self, deterministic_is_better: bool) -> Steering:
         """What the archives say about themselves."""

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+from commands.front_door import files_first
 from commands.train import train
 from envs.tasks import default_env_args
+from policies.storage import POLICY_FILE
 from tests.training_toy import OBS_DIMS, ROOT, ForkServer, fit_line, write_toy_dataset
 
 
@@ -160,34 +162,24 @@ def test_flags_are_called_as_the_line_calls_them(cli_server: ForkServer, data: P
         assert "--resume takes no value" in one_message(*cli_server.run([*line, *words]))
 
 
-@pytest.mark.parametrize(
-    ("flag", "undone", "by"),
-    [
-        ("--output=x", "--output", "--output"),
-        ("--trainer.logger=false", "--trainer.logger", "--trainer.logger."),
-        ("--trainer.logger.init_args.name=x", "--trainer.logger.init_args.name", "--trainer.logger."),
-    ],
-)
-def test_a_flag_that_a_later_config_undoes_is_refused(
-    cli_server: ForkServer, data: Path, tmp_path: Path, flag: str, undone: str, by: str
-) -> None:
-    command, config, path, *flags = fit_line(tmp_path / "run", data)
-    message = one_message(*cli_server.run([command, "--overwrite", flag, config, path, *flags]))
-    assert f"{undone} stands before --config {path}, which sets {by}" in message
-
-
-def test_a_config_may_stand_behind_flags_that_it_leaves_alone(
+def test_what_is_typed_holds_over_every_config_wherever_it_stands(
     cli_server: ForkServer, data: Path, tmp_path: Path
 ) -> None:
-    line = fit_line(tmp_path / "run", data, trainer__fast_dev_run=1, trainer__logger__init_args__name="")
-    line.remove("--trainer.logger=false")
-    other = tmp_path / "other.yaml"
-    other.write_text("{ema: {decay: 0.9}, model: {}}")
-    status, errors = cli_server.run([*line, "--config", str(other)])
+    command, _, path, *flags = fit_line(tmp_path / "run", data, trainer__max_epochs=1)
+    status, errors = cli_server.run([command, *flags, f"-c{path}"])
     assert status == 0, errors
-    other.write_text("{model: {network: {class_path: policies.networks.MLPEnsemble}}}")
-    message = one_message(*cli_server.run([*line, "--config", str(other)]))
-    assert "which sets --model.network.class_path" in message
+    assert (tmp_path / "run" / POLICY_FILE).is_file()
+    early = ["--seed", "3", "--config", "a", "--run", "x", "--config=b", "-c", "d", "--resume", "-ce"]
+    assert files_first(early) == [*early[2:4], "--config=b", "-c", "d", "-ce", "--seed", "3", "--run", "x", "--resume"]
+
+
+def test_fit_and_dsrl_leave_one_another_alone(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/sac_last.zip").touch()
+    for more in ([], ["--overwrite"]):
+        message = one_message(*cli_server.run([*fit_line(tmp_path / "run", data), *more]))
+        assert "holds sac_last.zip, of a run of `dsrl`" in message
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["sac_last.zip"]
 
 
 def test_a_config_may_come_through_a_pipe(data: Path, tmp_path: Path) -> None:
@@ -208,9 +200,7 @@ def test_settings_of_a_learner_are_mistaken_in_one_line(cli_server: ForkServer) 
     message = one_message(*cli_server.run([*line, "--config", "configs/dsrl_lift_sac.yaml"]))
     assert "--learner.kl_target is no option of this learner" in message
     message = one_message(*cli_server.run(["dsrl", "--seed", "3", *line[1:]]))
-    assert "checkpoint x does not exist" in message, "no file sets the seed"
-    message = one_message(*cli_server.run(["dsrl", "--train_steps", "3", *line[1:]]))
-    assert "--train_steps stands before --config configs/dsrl_lift.yaml, which sets --train_steps" in message
+    assert "checkpoint x does not exist" in message
 
 
 def test_the_help_that_a_mistake_names_is_there(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:

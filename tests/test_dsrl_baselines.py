@@ -96,6 +96,18 @@ def test_baselines_are_played_once_and_a_damaged_result_again(
     assert report()[1] == 2 * 10 + 5 * 10, "other episodes; the search was the same"
 
 
+def test_results_that_cannot_be_kept_cost_no_report(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "baselines"
+    kept.touch()  # where the folder would be
+    report = write_report(ToyPolicy(), cast(Any, ToyPool()), settings("prior"), run_folder, kept)
+    assert report
+    said = capsys.readouterr().out
+    assert "cannot be read, so it is played again: Not a directory" in said
+    assert "this result is not kept for later runs: cannot write" in said
+
+
 def test_the_policy_is_judged_with_the_noise_that_is_its_own() -> None:
     policy = ToyPolicy()
     policy.spec.diffusion = DiffusionConfig(noise_scale=0.25)

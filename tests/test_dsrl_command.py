@@ -152,6 +152,20 @@ def test_results_are_not_overwritten_where_there_is_no_state_to_go_on_from(
     assert (output / "sac_best.zip").read_bytes() == best
 
 
+def test_a_run_goes_on_with_its_own_folder_alone(checkpoint: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
+    output = shutil.copytree(finished[0], tmp_path / "run")
+    half = output / ".sac_last.zip.0123456789ab.partial"  # of a run that was killed
+    half.touch()
+    best = output / "sac_best.zip"
+    before = best.read_bytes()
+    run(checkpoint, output, resume=True)
+    assert best.read_bytes() == before, "its SHA-256 stands in results"
+    assert not half.exists()
+    (output / "policy.safetensors").touch()
+    with pytest.raises(UserError, match=r"holds policy\.safetensors, of a run of `fit`"):
+        run(checkpoint, output, resume=True)
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_the_steered_policy_is_judged_by_the_actor_the_steps_and_the_horizon_it_was_kept_for(
     checkpoint: Path,

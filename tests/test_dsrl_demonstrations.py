@@ -190,7 +190,9 @@ def test_noise_that_cannot_be_kept_costs_no_run(data: Path, tmp_path: Path, caps
     config = settings("prior", train_steps=0)
     config.demonstrations = DemonstrationsConfig(str(data))
     Trainer(ToyPolicy(), cast(Any, ToyPool()), config, tmp_path / "run", kept_noise=tmp_path / "noise").run()
-    assert "this noise is not kept for later runs: cannot write" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "cannot be read, so the noise is looked for again: Not a directory" in said
+    assert "this noise is not kept for later runs: cannot write" in said
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.0, 0.999, None])

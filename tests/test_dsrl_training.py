@@ -178,6 +178,17 @@ def test_a_run_that_ends_between_its_two_archives_writes_the_second_when_it_goes
     assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
 
 
+def test_a_run_does_not_go_on_without_its_best_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = iter([1.0, *[0.0] * 99])
+    first_is_best = lambda *_, **__: SimpleNamespace(success_rate=next(rates), mean_length=1.0)  # noqa: E731
+    monkeypatch.setattr("dsrl.trainer.evaluate_agent", first_is_best)
+    config = settings("prior", train_steps=400)
+    trainer(config, tmp_path).run()
+    (tmp_path / "sac_best.zip").unlink()
+    with pytest.raises(UserError, match=r"sac_best\.zip is gone, the best actor so far after 200 env steps"):
+        trainer(config, tmp_path, resume=True)
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(short_run: Path, tmp_path: Path) -> None:
     trainer(settings("prior"), tmp_path / "same").run()
     assert metrics(tmp_path / "same") == metrics(short_run)

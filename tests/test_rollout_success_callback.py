@@ -289,6 +289,19 @@ def test_a_run_that_goes_on_with_fewer_best_checkpoints_removes_the_others(
     assert there == [3, len(kept)], "removed with the first that is saved"
 
 
+def test_the_checkpoint_that_a_run_goes_on_from_stays_by_whichever_way_it_is_named(tmp_path: Path) -> None:
+    def fit(epochs: int, keep: int, ckpt_path: Path | None) -> list[str]:
+        rollout = RolloutSuccess(every_n_epochs=1, n_episodes=1, n_envs=1, horizon=4)
+        run = Run(tmp_path, rollout, epochs=epochs, keep=keep)
+        run.trainer.fit(run.module, run.data, ckpt_path=ckpt_path, weights_only=True)
+        return sorted(path.name[:9] for path in (tmp_path / "best").glob("*.ckpt"))
+
+    assert fit(2, -1, None) == ["epoch0000", "epoch0001"]
+    (tmp_path / "link").symlink_to(tmp_path / "best")
+    begun = next((tmp_path / "link").glob("epoch0001*"))
+    assert fit(4, 1, begun) == ["epoch0001", "epoch0003"]
+
+
 def record_of(folder: Path, rates: tuple[float, ...]) -> dict[str, Any]:
     """State of a ``BestCheckpoint`` in ``folder`` that has saved a file for each of ``rates``, the lowest first."""
     best = BestCheckpoint(str(folder))

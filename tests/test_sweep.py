@@ -259,6 +259,10 @@ def test_a_sweep_refuses_what_would_say_nothing_or_something_else(tmp_path: Path
         sweep(steps, tmp_path, {"episodes": [50, 200]})
     with pytest.raises(UserError, match="has no run"):
         sweep({"result": Step("evaluate --checkpoint x --seed {seed}")}, tmp_path, {"seed": []})
+    for damaged in ("{", "[1]", '{"starts": [3], "changed": {}}', '{"starts": [], "changed": null}'):
+        (tmp_path / "provenance.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"provenance\.json cannot be read"):
+            sweep({"result": Step("evaluate --checkpoint x --seed {seed}")}, tmp_path, {"seed": [1]})
     (tmp_path / "provenance.json").write_text(json.dumps({"starts": [], "changed": {"model.lr": 0.1}}))
     with pytest.raises(UserError, match="a run that is no sweep"):
         sweep({"result": Step("evaluate --checkpoint x")}, tmp_path)
