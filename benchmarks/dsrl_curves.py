@@ -57,7 +57,7 @@ def draw_column(
         for learner, runs in learners.items():
             steps, mean, least, greatest = zip(*over_seeds([curves[run] for run in runs], column), strict=True)
             steps = tuple(each + group.get("copies", 0) for each in steps)
-            panel.plot(steps, mean, "o-", label=f"{learner}, {len(runs)} seeds", markersize=3)
+            panel.plot(steps, mean, "o-", label=f"{learner}, {len(runs)} seed{'s' * (len(runs) > 1)}", markersize=3)
             panel.fill_between(steps, least, greatest, alpha=0.2)
     played = [
         [row for row in judged[run] if not row["policy"].startswith("steered")] for run in next(iter(learners.values()))
@@ -73,7 +73,7 @@ def draw_column(
         panel.grid(alpha=0.3)
     axes[0].set(ylim=(None, 1.01))
     axes[-1].set(xlabel="env steps, warm start and copies included")
-    axes[0].legend(fontsize="small", loc="lower right")
+    axes[-1].legend(fontsize="small", loc="upper right")  # where episodes grow short, it is free
 
 
 def draw(results: Path, groups: Path) -> Figure:

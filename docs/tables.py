@@ -141,10 +141,14 @@ BASELINES = ("N(0, I)", "0.5 N(0, I)", "w = 0")
 
 
 def steered() -> str:
-    """A line per base of curves.yaml, the default learner: means over training seeds, the interval of all episodes."""
+    """A line per base of curves.yaml, the default learner: means over training seeds, the interval of all episodes.
+
+    Not of runs of one seed.
+    """
     lines = []
     for base, group in groups().items():
-        for runs in (runs for learner, runs in group["learners"].items() if learner.startswith("default")):
+        defaults = (runs for learner, runs in group["learners"].items() if learner.startswith("default"))
+        for runs in (runs for runs in defaults if len(runs) > 1):
             played = [[row for row in rows("dsrl.csv") if row["run"] == run] for run in runs]
             others = [[row for row in own if not row["policy"].startswith("steered")] for own in played]
             own_noise = group.get("plays", "N(0, I)")
@@ -453,6 +457,7 @@ LIFT_15K = {
     "critics' mean, no pessimism": ("no-pessimism", "", ()),
     "no layer norm in the critics": ("no-layer-norm", "lift15-no-layer-norm_prior", (24,)),
     "neither pessimism nor layer norm": ("no-both", "", ()),
+    "actor and critics see observations on a logarithmic scale": ("log-obs", "", ()),
     "100 copies of the demonstrations": ("copies", "lift15-copies_prior", (27, 28, 29)),
     "the same, and a bounded residual beside the noise": ("copies-residual", "", ()),
     "half of the episodes begin where an earlier one failed": ("repeat-failures", "lift15-repeat_prior", (25, 26, 30)),
