@@ -150,9 +150,9 @@ def test_make_results_on_a_file_of_ones_own(tmp_path: Path) -> None:
         "score": "--n_episodes 2 --horizon 8 --n_envs 1 --ddim_steps 2",
     }
     file = tmp_path / "toy.yaml"
-    file.write_text(yaml.safe_dump({"extra": toy, "only": {"seed": [1]}, "output": str(output)}))
+    file.write_text(yaml.safe_dump({"extra": toy, "only": {"seed": [1]}}))
     made = subprocess.run(
-        ["make", "-o", "setup", "results", f"DATA={data}", "TASKS=lift", f"SWEEP=--config {file}"],
+        ["make", "-o", "setup", "results", f"DATA={data}", "TASKS=lift", f"SWEEP=--config {file} --output {output}"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
