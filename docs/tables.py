@@ -463,6 +463,7 @@ LIFT_15K = {
     "half of the episodes begin where an earlier one failed": ("repeat-failures", "lift15-repeat_prior", (25, 26, 30)),
     "training episodes are cut off after 100 env steps": ("short-episodes", "", ()),
     "the actor starts as N(0, I), whatever the warm start says": ("", "lift15-wide_prior", (56, 57, 58)),
+    "LP-DS: spread of N(0, I), KL target 1.4": ("", "lift15-lpds_shift", (60, 61, 62)),
 }
 
 
