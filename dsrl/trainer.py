@@ -253,9 +253,6 @@ class Trainer:
         # First the state: where a run ends between the two, the state says that the best is of the same step.
         write_archive(self.folder / LAST, self.learner, steering, self._state())
         self.saved = self.env_steps
-        self._keep_if_best(steering)
-
-    def _keep_if_best(self, steering: Steering) -> None:
         if self.best_at == self.env_steps:
             write_archive(self.folder / BEST, self.learner, steering)
 
@@ -306,12 +303,12 @@ class Trainer:
         self.best, self.best_at = state["best"], state.get("best_at")
         self.seconds, self.rows = state["seconds"], state["rows"]
         best = self.folder / BEST
-        if not best.is_file() and self.best_at != self.env_steps:
+        kept_at = read_steering(best).env_steps if best.is_file() else None
+        if self.best_at == self.env_steps != kept_at:  # ended between the two files that an evaluation writes
+            write_archive(best, self.learner, self.steering(steering.deterministic_is_better))
+        elif kept_at is None:
             at = "" if self.best_at is None else f" after {self.best_at:,} env steps"
             raise UserError(f"--resume: {best} is gone, the best actor so far{at}: put it back beside {path.name}.")
-        # Ended between the two files that an evaluation writes.
-        if self.best_at == self.env_steps and not (best.is_file() and read_steering(best).env_steps == self.env_steps):
-            self._keep_if_best(self.steering(steering.deterministic_is_better))
 
     def steering(self, deterministic_is_better: bool) -> Steering:
         """What the archives say about themselves."""

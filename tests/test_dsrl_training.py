@@ -180,8 +180,9 @@ def test_a_run_that_ends_between_its_two_archives_writes_the_second_when_it_goes
 
 def test_a_run_does_not_go_on_without_its_best_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = iter([1.0, *[0.0] * 99])
-    first_is_best = lambda *_, **__: SimpleNamespace(success_rate=next(rates), mean_length=1.0)  # noqa: E731
-    monkeypatch.setattr("dsrl.trainer.evaluate_agent", first_is_best)
+    monkeypatch.setattr(
+        "dsrl.trainer.evaluate_agent", lambda *_, **__: SimpleNamespace(success_rate=next(rates), mean_length=1.0)
+    )
     config = settings("prior", train_steps=400)
     trainer(config, tmp_path).run()
     (tmp_path / "sac_best.zip").unlink()
