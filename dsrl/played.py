@@ -8,8 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
-from common.files import atomic_path
+from common.kept import kept
 from envs.pool import EnvPool
 from policies.storage import fingerprint
 from rollouts.decoder import FrozenDecoder
@@ -53,34 +52,23 @@ class PlayedResults:
         """
         if self.folder is None:
             return play(), False
-        path = self.folder / f"{_digest({**self.base, **what})[:20]}.json"
-        try:
-            result = _read(path)
-            if result is not None:
-                return result, True
-            print(f"{path} is damaged: played again", flush=True)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            print(f"{path} cannot be read, so it is played again: {error.strerror}", flush=True)
-        result = play()
-        entry = {"what": {**self.base, **what}, "result": result, "sha256": _digest(result)}
-        try:
-            with atomic_path(path) as partial:
-                partial.write_text(json.dumps(entry, indent=1) + "\n")
-        except (UserError, OSError) as error:  # the report does not depend on it
-            print(f"this result is not kept for later runs: {error}", flush=True)
-        return result, False
+        decides = {**self.base, **what}
+
+        def write(path: Path, result: dict[str, Any]) -> None:
+            entry = {"what": decides, "result": result, "sha256": _digest(result)}
+            path.write_text(json.dumps(entry, indent=1) + "\n")
+
+        path = self.folder / f"{_digest(decides)[:20]}.json"
+        return kept(path, "a baseline's result", play, _read, write)
 
 
 def _digest(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The result in a file; None if it is not as it was written. Raises OSError if it cannot be read."""
-    try:
-        entry = json.loads(path.read_text())
-        return entry["result"] if entry["sha256"] == _digest(entry["result"]) else None
-    except (ValueError, RecursionError, LookupError, TypeError):
-        return None
+def _read(path: Path) -> dict[str, Any]:
+    """The result in a file. Raises ValueError if it is not as it was written."""
+    entry = json.loads(path.read_text())
+    if entry["sha256"] != _digest(entry["result"]):
+        raise ValueError("changed since it was written")
+    return entry["result"]

@@ -7,8 +7,6 @@ closest to the demonstrated chunk and is still likely under the prior.
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ import torch
 from rich.progress import track
 
 from common.errors import UserError
-from common.files import atomic_path
+from common.kept import kept
 from datamodules.conventions import check_alike, check_sparse
 from datamodules.demonstrations import Demonstration
 from datamodules.hdf5 import DatasetFile, load_arrays
@@ -174,7 +172,7 @@ def find_noise(
 
 
 def noise_of(
-    demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: NoiseScale, kept: Path | None = None
+    demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: NoiseScale, folder: Path | None = None
 ) -> np.ndarray:
     """The noise (N, H, A) of demonstrated chunks; prints how well they are met.
 
@@ -182,19 +180,22 @@ def noise_of(
         demonstrated: the chunks and where they begin.
         decoder: the frozen policy.
         scale: holds the bound of every component.
-        kept: folder of noise that was found before, by policy, chunks and bound; None: it is looked for.
+        folder: keeps what is found, by policy, chunks and bound; None: nothing is kept.
     """
-    path = None if kept is None else kept / f"{_digest(demonstrated, decoder, scale)[:20]}.npz"
-    found = None if path is None else _read(path)
-    before = ", as found before" if found else ""
-    if found is None:
-        found = _search(demonstrated, decoder, scale)
-        if path is not None:
-            _keep(path, *found)
+
+    def search() -> tuple[np.ndarray, np.ndarray]:
+        return _search(demonstrated, decoder, scale)
+
+    if folder is None:
+        found, before = search(), False
+    else:
+        path = folder / f"{_digest(demonstrated, decoder, scale)[:20]}.npz"
+        found, before = kept(path, "the noise of demonstrations", search, _read, _write)
     noise, error = found
+    said = ", as found before" if before else ""
     median, most, worst = np.quantile(error, (0.5, 0.9, 1.0))
     print(
-        f"demonstrations: noise found for {len(noise)} chunks{before}; they decode to within {median:.3f} (median), "
+        f"demonstrations: noise found for {len(noise)} chunks{said}; they decode to within {median:.3f} (median), "
         f"{most:.3f} (90 %), {worst:.3f} (all) of the demonstrated, where the data's range is 2",
         flush=True,
     )
@@ -229,27 +230,14 @@ def _digest(demonstrated: ChunkTransitions, decoder: FrozenDecoder, scale: Noise
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Noise and distances that ``_keep`` wrote; None without the file, or if it is damaged."""
-    try:
-        with np.load(path) as arrays:  # pickles are refused, and the zip's checksums are compared
-            return arrays["noise"], arrays["error"]
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        print(f"{path} cannot be read, so the noise is looked for again: {problem.strerror}", flush=True)
-        return None
-    except (ValueError, LookupError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):
-        print(f"{path} is damaged: the noise is looked for again", flush=True)
-        return None
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(path) as arrays:  # pickles are refused, and the zip's checksums are compared
+        return arrays["noise"], arrays["error"]
 
 
-def _keep(path: Path, noise: np.ndarray, error: np.ndarray) -> None:
-    try:
-        with atomic_path(path) as partial, partial.open("wb") as file:
-            np.savez(file, noise=noise, error=error)
-    except (UserError, OSError) as problem:  # the run does not depend on it
-        print(f"this noise is not kept for later runs: {problem}", flush=True)
+def _write(path: Path, found: tuple[np.ndarray, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, noise=found[0], error=found[1])
 
 
 def demonstration_buffer(

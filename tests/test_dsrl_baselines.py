@@ -89,7 +89,7 @@ def test_baselines_are_played_once_and_a_damaged_result_again(
     assert n_mended > n_again
     out = capsys.readouterr().out
     for path in files[:2]:
-        assert f"{path} is damaged: played again" in out
+        assert f"{path} is damaged: a baseline's result is computed again" in out
     assert report()[1] == STEERED
 
     config.evaluation.report_episodes = 10
@@ -104,8 +104,8 @@ def test_results_that_cannot_be_kept_cost_no_report(
     report = write_report(ToyPolicy(), cast(Any, ToyPool()), settings("prior"), run_folder, kept)
     assert report
     said = capsys.readouterr().out
-    assert "cannot be read, so it is played again: Not a directory" in said
-    assert "this result is not kept for later runs: cannot write" in said
+    assert "cannot be read, so a baseline's result is computed again: Not a directory" in said
+    assert "a baseline's result is not kept for later runs: cannot write" in said
 
 
 def test_the_policy_is_judged_with_the_noise_that_is_its_own() -> None:
@@ -120,4 +120,4 @@ def test_a_folder_that_cannot_be_written_costs_no_report(
     (tmp_path / "baselines").write_text("")
     report = write_report(ToyPolicy(), cast(Any, ToyPool()), settings("prior"), run_folder, tmp_path / "baselines")
     assert len(report) == 6
-    assert "this result is not kept for later runs: cannot write" in capsys.readouterr().out
+    assert "a baseline's result is not kept for later runs: cannot write" in capsys.readouterr().out

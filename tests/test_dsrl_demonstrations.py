@@ -180,7 +180,7 @@ def test_noise_is_looked_for_once_by_policy_chunks_and_bound(
         path.write_bytes(content)
     np.testing.assert_array_equal(noise(), first)
     said = capsys.readouterr().out
-    assert "is damaged: the noise is looked for again" in said
+    assert "is damaged: the noise of demonstrations is computed again" in said
     np.testing.assert_array_equal(noise(), first)
     assert searches() == 0
 
@@ -191,8 +191,8 @@ def test_noise_that_cannot_be_kept_costs_no_run(data: Path, tmp_path: Path, caps
     config.demonstrations = DemonstrationsConfig(str(data))
     Trainer(ToyPolicy(), cast(Any, ToyPool()), config, tmp_path / "run", kept_noise=tmp_path / "noise").run()
     said = capsys.readouterr().out
-    assert "cannot be read, so the noise is looked for again: Not a directory" in said
-    assert "this noise is not kept for later runs: cannot write" in said
+    assert "cannot be read, so the noise of demonstrations is computed again: Not a directory" in said
+    assert "the noise of demonstrations is not kept for later runs: cannot write" in said
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.0, 0.999, None])
