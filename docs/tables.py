@@ -415,7 +415,8 @@ def dsrl_can_by_fit() -> str:
 
 
 def dsrl_can_50k_seeds() -> str:
-    return _dsrl({f"can-fit_prior_s{seed}": str(seed) for seed in (31, 35, 36, 38)})
+    default = {f"can-fit_prior_s{seed}": str(seed) for seed in (31, 35, 36, 38)}
+    return _dsrl({**default, **{f"can-fit-lpds_shift_s{seed}": f"{seed}, LP-DS" for seed in (73, 74)}})
 
 
 def dsrl_square() -> str:
