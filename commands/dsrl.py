@@ -4,18 +4,20 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from commands.first_words import played, say_next
-from common.errors import UserError
+from common.errors import LineError, UserError
 from common.files import atomic_path
 from common.lock import run_lock
 from common.provenance import changed_settings, write_provenance
 from dsrl.config import DSRLConfig, EnvConfig, LogFormat, add_settings, parsed_settings
-from dsrl.learners import DEFAULT
+from dsrl.learners import DEFAULT, LEARNERS, learner_named
 
 
 def dsrl(line: Sequence[str]) -> None:
@@ -34,8 +36,12 @@ def dsrl(line: Sequence[str]) -> None:
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these; may be given several times.")
     parser.add_function_arguments(steer, as_group=False, skip={"config"})
-    add_settings(parser, named_learner(words))
-    parsed = parser.parse_args(spell_out_switches(["resume"], words))
+    learner = named_learner(words)
+    add_settings(parser, learner)
+    try:
+        parsed = parser.parse_args(spell_out_switches(["resume"], words))
+    except LineError as error:
+        raise LineError(_other_learners_option(str(error), learner) or str(error), error.flags) from None
     parsed.pop("config")
     # A cluster's request ends the run as Ctrl-C does: what is open closes.
     signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
@@ -52,6 +58,19 @@ def named_learner(words: Sequence[str]) -> str:
     reader.add_argument("--learner.algorithm", dest="named", action="append", nargs="?", default=[])
     reader.add_argument("--config", dest="named", action="append", nargs="?", type=_learner_in)
     return next((name for name in reversed(reader.parse_known_args(words)[0].named) if name is not None), DEFAULT)
+
+
+def _other_learners_option(message: str, named: str) -> str | None:
+    """What to say of a message about an option that other learners than the one ``named`` have."""
+    unknown = re.search(r"unrecognized arguments: --learner\.(\w+)|--learner\.(\w+) is no option", message)
+    option = unknown and (unknown[1] or unknown[2])
+    owners = [name for name in LEARNERS if option in {field.name for field in fields(learner_named(name).config_type)}]
+    if not owners:
+        return None
+    return (
+        f"--learner.{option} is an option of the learner {' or '.join(owners)}, and this run's is {named}: "
+        "leave it out, or name another --learner.algorithm"
+    )
 
 
 def _learner_in(config: str) -> str | None:

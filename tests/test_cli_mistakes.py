@@ -198,7 +198,11 @@ def test_settings_of_a_learner_are_mistaken_in_one_line(cli_server: ForkServer) 
     assert message.startswith("error: --log_formats: Expected ")
     assert message.count("Got value") == 1
     message = one_message(*cli_server.run([*line, "--config", "configs/dsrl_lift_sac.yaml"]))
-    assert "--learner.kl_target is no option of this learner" in message
+    others = "--learner.kl_target is an option of the learner prior, and this run's is sac"
+    assert others in message
+    sac = ["dsrl", "--task", "lift", "--bc_checkpoint", "x", "--learner.algorithm", "sac"]
+    assert others in one_message(*cli_server.run([*sac, "--learner.kl_target", "3"]))
+    assert "Is --learner.tau meant" in one_message(*cli_server.run([*sac, "--learner.taue", "3"]))
     message = one_message(*cli_server.run(["dsrl", "--seed", "3", *line[1:]]))
     assert "checkpoint x does not exist" in message
 
