@@ -261,7 +261,7 @@ GOALS = (
         100_000,
         copies=12_158,
     ),
-    Goal("Lift, 4 scripted, steered", 0.98, _seeds("lift15_prior", 21, 22, 23), 15_000, lower_bound=True),
+    Goal("Lift, 4 scripted, steered", 0.98, _seeds("lift15_prior", 21, 22, 23, 63, 64, 65), 15_000, lower_bound=True),
     Goal("Can, scripted, steered", 0.98, _seeds("can-fit_prior", 31, 35, 36, 38), 50_000),
     Goal("Square, scripted, steered", 0.97, _seeds("square70-scripted_prior", 80), 70_000),
 )
@@ -449,7 +449,7 @@ def _dsrl(runs: dict[str, str]) -> str:
 
 # Settings of Lift's 15,000 env steps: name in the runs of dsrl_ablations.csv, of dsrl.csv, and the fresh seeds.
 LIFT_15K = {
-    "`dsrl_lift_15k.yaml` as it is": ("as-is", "lift15_prior", (21, 22, 23)),
+    "`dsrl_lift_15k.yaml` as it is": ("as-is", "lift15_prior", (21, 22, 23, 63, 64, 65)),
     "no demonstrations in the buffer": ("no-demos", "", ()),
     "one-chunk returns in place of three": ("n1", "", ()),
     "4 updates per chunk in place of 12": ("utd4", "", ()),
@@ -464,7 +464,7 @@ LIFT_15K = {
     "half of the episodes begin where an earlier one failed": ("repeat-failures", "lift15-repeat_prior", (25, 26, 30)),
     "training episodes are cut off after 100 env steps": ("short-episodes", "", ()),
     "the actor starts as N(0, I), whatever the warm start says": ("", "lift15-wide_prior", (56, 57, 58)),
-    "LP-DS: spread of N(0, I), KL target 1.4": ("", "lift15-lpds_shift", (60, 61, 62)),
+    "LP-DS: spread of N(0, I), KL target 1.4": ("", "lift15-lpds_shift", (60, 61, 62, 66, 67, 68)),
 }
 
 
