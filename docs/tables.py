@@ -263,7 +263,7 @@ GOALS = (
     ),
     Goal("Lift, 4 scripted, steered", 0.98, _seeds("lift15_prior", 21, 22, 23, 63, 64, 65), 15_000, lower_bound=True),
     Goal("Can, scripted, steered", 0.98, _seeds("can-fit_prior", 31, 35, 36, 38), 50_000),
-    Goal("Square, scripted, steered", 0.97, _seeds("square70-scripted_prior", 80), 70_000),
+    Goal("Square, scripted, steered", 0.97, _seeds("square70-scripted_prior", 80, 121, 122), 70_000),
 )
 
 
@@ -421,7 +421,8 @@ def dsrl_can_50k_seeds() -> str:
 
 def dsrl_square() -> str:
     runs = {"square_prior_s7": "7", "square_prior_s0": "0, older data"}
-    return _dsrl({**runs, "square70-scripted_prior_s80": "80, 70,000 env steps"})
+    shorter = {f"square70-scripted_prior_s{seed}": f"{seed}, 70,000 env steps" for seed in (80, 121, 122)}
+    return _dsrl({**runs, **shorter})
 
 
 def dsrl_can() -> str:
@@ -459,6 +460,8 @@ LIFT_15K = {
     "no layer norm in the critics": ("no-layer-norm", "lift15-no-layer-norm_prior", (24,)),
     "neither pessimism nor layer norm": ("no-both", "", ()),
     "actor and critics see observations on a logarithmic scale": ("log-obs", "", ()),
+    "a discount of .97 per chunk in place of .99": ("gamma97", "", ()),
+    "a discount of .995": ("gamma995", "", ()),
     "100 copies of the demonstrations": ("copies", "lift15-copies_prior", (27, 28, 29)),
     "the same, and a bounded residual beside the noise": ("copies-residual", "", ()),
     "half of the episodes begin where an earlier one failed": ("repeat-failures", "lift15-repeat_prior", (25, 26, 30)),
