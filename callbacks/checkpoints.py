@@ -15,9 +15,6 @@ from callbacks.run_end import is_last_epoch, why_ended
 from common.files import check_writable
 from common.lock import run_lock
 
-# The files of BestCheckpoint, of whichever run.
-BEST_FILES = "epoch*-success*.ckpt"
-
 
 class BestCheckpoint(ModelCheckpoint):
     """The ``keep`` best checkpoints by success rate, saved after each rollout of ``RolloutSuccess``.

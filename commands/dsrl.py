@@ -57,6 +57,7 @@ def named_learner(words: Sequence[str]) -> str:
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     reader.add_argument("--learner.algorithm", dest="named", action="append", nargs="?", default=[])
     reader.add_argument("--config", dest="named", action="append", nargs="?", type=_learner_in)
+    reader.add_argument("--learner", dest="named", action="append", nargs="?", type=_algorithm_in)
     return next((name for name in reversed(reader.parse_known_args(words)[0].named) if name is not None), DEFAULT)
 
 
@@ -69,7 +70,7 @@ def _other_learners_option(message: str, named: str) -> str | None:
         return None
     return (
         f"--learner.{option} is an option of the learner {' or '.join(owners)}, and this run's is {named}: "
-        "leave it out, or name another --learner.algorithm"
+        f"leave it out, or name its learner on the line: --learner.algorithm {owners[0]}"
     )
 
 
@@ -78,6 +79,19 @@ def _learner_in(config: str) -> str | None:
 
     learner = values_in(config).get("learner")
     return learner.get("algorithm") if isinstance(learner, dict) else None
+
+
+def _algorithm_in(learner: str) -> str | None:
+    """Of ``--learner``'s value: a file's name, or the section itself."""
+    import yaml
+
+    from commands.parsing import values_in
+
+    try:
+        section = yaml.safe_load(learner)
+    except Exception:  # the command's own parser says what is wrong with it
+        return None
+    return (section if isinstance(section, dict) else values_in(learner)).get("algorithm")
 
 
 def steer(
@@ -109,7 +123,7 @@ def steer(
     from dsrl.report import REPORT, write_report
     from dsrl.trainer import Trainer
     from envs.pool import EnvPool, available_cpus
-    from policies.storage import POLICY_FILE
+    from policies.storage import BEST_FILES, POLICY_FILE
     from reports.page import write_run_page
     from rollouts.simulation import check_fits, simulation_of
 
@@ -130,8 +144,9 @@ def steer(
         for stale in folder.glob(".sac_*.zip.*.partial"):  # half written by a run that was killed
             stale.unlink()
         state = folder / LAST
-        cloned = [name for name in ("last.ckpt", POLICY_FILE) if (folder / name).exists()]
-        if cloned:
+        left = [folder / "last.ckpt", folder / POLICY_FILE, *sorted(folder.glob(BEST_FILES))]
+        cloned = [path.name for path in left if path.exists()]
+        if cloned and not state.exists():
             raise UserError(f"{folder} holds {' and '.join(cloned)}, of a run of `fit`: name another --output")
         if not resume and state.exists():
             raise UserError(f"{folder} holds a run already: go on with it by --resume, or name another --output.")

@@ -174,7 +174,7 @@ def files_first(words: Sequence[str]) -> list[str]:
     for word in rest:
         if word in ("-c", "--config"):
             files += [word, *itertools.islice(rest, 1)]
-        elif word.startswith("--config=") or re.match("-c[^-]", word):
+        elif word.startswith("--config=") or re.match(r"-c[^-\s]", word):
             files.append(word)
         else:
             flags.append(word)

@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from callbacks.checkpoint_io import SafeCheckpointIO
-from callbacks.checkpoints import BEST_FILES, BestCheckpoint, LastCheckpoint
+from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from callbacks.early_stopping import check_early_stopping
 from callbacks.ema import EMA
 from callbacks.hyperparameters import log_outcome, log_settings
@@ -41,7 +41,7 @@ from common.metrics_file import FILE as METRICS
 from common.provenance import changed_settings, flat, write_provenance
 from datamodules.robomimic_datamodule import RobomimicDataModule
 from lightning_modules import DiffusionBC
-from policies.storage import POLICY_FILE
+from policies.storage import BEST_FILES, POLICY_FILE
 
 # What the model takes from the data's header, at construction.
 LINKED = ("obs_dims", "action_dim", "pred_horizon", "env_args", "task", "data_sha256", "quaternions")

@@ -462,6 +462,8 @@ LIFT_15K = {
     "actor and critics see observations on a logarithmic scale": ("log-obs", "", ()),
     "a discount of .97 per chunk in place of .99": ("gamma97", "", ()),
     "a discount of .995": ("gamma995", "", ()),
+    "a tenth of each minibatch from demonstrations in place of a quarter": ("fraction.1", "", ()),
+    "without the quarter of demonstrated chunks whose noise decodes worst": ("drop", "", ()),
     "100 copies of the demonstrations": ("copies", "lift15-copies_prior", (27, 28, 29)),
     "the same, and a bounded residual beside the noise": ("copies-residual", "", ()),
     "half of the episodes begin where an earlier one failed": ("repeat-failures", "lift15-repeat_prior", (25, 26, 30)),

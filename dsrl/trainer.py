@@ -304,11 +304,16 @@ class Trainer:
         self.seconds, self.rows = state["seconds"], state["rows"]
         best = self.folder / BEST
         kept_at = read_steering(best).env_steps if best.is_file() else None
+        at = "" if self.best_at is None else f" after {self.best_at:,} env steps"
         if self.best_at == self.env_steps != kept_at:  # ended between the two files that an evaluation writes
             write_archive(best, self.learner, self.steering(steering.deterministic_is_better))
         elif kept_at is None:
-            at = "" if self.best_at is None else f" after {self.best_at:,} env steps"
             raise UserError(f"--resume: {best} is gone, the best actor so far{at}: put it back beside {path.name}.")
+        elif self.best_at not in (None, kept_at):
+            raise UserError(
+                f"--resume: {best} is an actor after {kept_at:,} env steps, and the best so far was that{at}: put that "
+                f"one back beside {path.name}."
+            )
 
     def steering(self, deterministic_is_better: bool) -> Steering:
         """What the archives say about themselves."""

@@ -15,7 +15,9 @@ from common.errors import UserError
 from common.files import atomic_path
 from policies.spec import PolicySpec
 
-POLICY_FILE = "policy.safetensors"  # in the folder of a run of `fit`
+# In the folder of a run of `fit`: the exported policy, and the checkpoints with the best success rates.
+POLICY_FILE = "policy.safetensors"
+BEST_FILES = "epoch*-success*.ckpt"
 METADATA_KEY = "policy"
 # Where a Lightning checkpoint of this project holds the policy's spec, and how often the average was updated.
 SPEC_KEY = "policy_spec"

@@ -13,6 +13,7 @@ from common.errors import UserError
 from common.metrics_file import FILE as METRICS
 from common.metrics_file import read_rows
 from common.provenance import FILE as PROVENANCE
+from common.provenance import read_provenance
 
 Row = dict[str, float]
 Kind = Literal["dsrl", "fit", "evaluate"]
@@ -231,7 +232,9 @@ def _judged(name: str, values: Mapping[str, Any]) -> Judged:
 def _provenance(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if not (folder / PROVENANCE).is_file():
         return dict(config), []
-    document = _object(folder / PROVENANCE)
+    document = read_provenance(folder / PROVENANCE)
+    if document is None:  # the page is about the run: it does not depend on where that was started
+        return dict(config), []
     return document["changed"], document["starts"]
 
 

@@ -171,6 +171,7 @@ def test_what_is_typed_holds_over_every_config_wherever_it_stands(
     assert (tmp_path / "run" / POLICY_FILE).is_file()
     early = ["--seed", "3", "--config", "a", "--run", "x", "--config=b", "-c", "d", "--resume", "-ce"]
     assert files_first(early) == [*early[2:4], "--config=b", "-c", "d", "-ce", "--seed", "3", "--run", "x", "--resume"]
+    assert files_first(["--extra.bc", "-c d"]) == ["--extra.bc", "-c d"], "words for another command"
 
 
 def test_fit_and_dsrl_leave_one_another_alone(cli_server: ForkServer, data: Path, tmp_path: Path) -> None:

@@ -161,9 +161,15 @@ def test_a_run_goes_on_with_its_own_folder_alone(checkpoint: Path, finished: tup
     run(checkpoint, output, resume=True)
     assert best.read_bytes() == before, "its SHA-256 stands in results"
     assert not half.exists()
-    (output / "policy.safetensors").touch()
-    with pytest.raises(UserError, match=r"holds policy\.safetensors, of a run of `fit`"):
-        run(checkpoint, output, resume=True)
+    (output / "policy.safetensors").touch()  # a copy of its base, as `pretrained/` has one
+    run(checkpoint, output, resume=True)
+    for name in ("policy.safetensors", "last.ckpt", "epoch0010-success0.500.ckpt"):
+        cloned = tmp_path / name / "cloned"
+        cloned.mkdir(parents=True)
+        (cloned / name).touch()
+        with pytest.raises(UserError, match=rf"holds {re.escape(name)}, of a run of `fit`"):
+            run(checkpoint, cloned)
+        assert [path.name for path in cloned.iterdir() if path.name != ".lock"] == [name]
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -236,5 +242,7 @@ def test_the_learner_that_a_line_names_last_decides_about_its_options(tmp_path: 
     assert named_learner([*files, "--utd", "2"]) == "na"
     assert named_learner(["--learner.algorithm", "sac", *files]) == "na"
     assert named_learner([*files, "--learner.algorithm", "sac"]) == "sac"
+    assert named_learner(["--learner", '{"algorithm": "sac"}', "--utd", "2"]) == "sac"
+    assert named_learner(["--learner", "["]) == "prior", "the parser says what is wrong"
     with pytest.raises(UserError, match="kl_target"):
         dsrl(["dsrl", *files, "--bc_checkpoint", "x", "--learner.kl_target", "3"])

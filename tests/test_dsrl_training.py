@@ -185,6 +185,9 @@ def test_a_run_does_not_go_on_without_its_best_actor(tmp_path: Path, monkeypatch
     )
     config = settings("prior", train_steps=400)
     trainer(config, tmp_path).run()
+    shutil.copy(tmp_path / "sac_last.zip", tmp_path / "sac_best.zip")
+    with pytest.raises(UserError, match=r"is an actor after \d+ env steps, and the best so far was that after 200 "):
+        trainer(config, tmp_path, resume=True)
     (tmp_path / "sac_best.zip").unlink()
     with pytest.raises(UserError, match=r"sac_best\.zip is gone, the best actor so far after 200 env steps"):
         trainer(config, tmp_path, resume=True)
